@@ -1,0 +1,1 @@
+"""The session: events, journal, state, engine, statistics, researchers. No screen, no cluster, no torch."""

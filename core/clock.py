@@ -1,0 +1,118 @@
+"""Session time: the one clock that everything in `core` waits on, and its real-time form."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+Key = tuple[str, int, int]
+"""Breaks ties between instants in a stable way: (who, number, number)."""
+
+
+class Clock(Protocol):
+    """Session seconds. `now()` is discrete: it is the last instant fired or touched."""
+
+    def now(self) -> float:
+        """Session seconds of the last instant."""
+
+    def touch(self) -> float:
+        """Advance to the present and return it: called before an outside input is recorded."""
+
+    def call_at(self, t_s: float, key: Key, fn: Callable[..., object], *args: Any) -> None:
+        """Call `fn(*args)` at session second `t_s`, or as soon as possible where that is past."""
+
+    async def sleep_until(self, t_s: float, key: Key) -> None:
+        """Return at session second `t_s`."""
+
+    def hold(self, *, live: bool) -> AbstractContextManager[None]:
+        """While held: with `live` time flows at 1x (a model thinks), else it is frozen (a thread computes)."""
+
+    def lend(self) -> AbstractContextManager[None]:
+        """Let a simulated server sleep on behalf of a caller that holds the clock."""
+
+    def pause(self) -> None:
+        """Freeze session time: `--hours` does not count a pause."""
+
+    def resume(self) -> None:
+        """Let session time flow again."""
+
+
+class RealClock:
+    """Session time that follows the machine's monotonic clock, minus pauses and the time the engine was down.
+
+    Args:
+        start_s: session second to go on from (0 for a new session, the journal's last for a resumed one).
+    """
+
+    def __init__(self, start_s: float = 0.0) -> None:
+        self._base_s = start_s
+        self._anchor_s = time.monotonic()
+        self._paused = False
+        self._now_s = start_s
+        self._pending: dict[int, tuple[float, Callable[..., object], tuple[Any, ...]]] = {}
+        self._handles: dict[int, asyncio.TimerHandle] = {}
+        self._tickets = itertools.count()
+
+    def now(self) -> float:
+        return self._now_s
+
+    def touch(self) -> float:
+        self._now_s = self._present_s()
+        return self._now_s
+
+    def call_at(self, t_s: float, key: Key, fn: Callable[..., object], *args: Any) -> None:  # noqa: ARG002
+        ticket = next(self._tickets)
+        self._pending[ticket] = (t_s, fn, args)
+        if not self._paused:
+            self._arm(ticket)
+
+    async def sleep_until(self, t_s: float, key: Key) -> None:
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.call_at(t_s, key, _settle, woken)
+        await woken
+
+    @contextlib.contextmanager
+    def hold(self, *, live: bool) -> Iterator[None]:  # noqa: ARG002  real time flows whatever one wishes
+        yield
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[None]:
+        yield
+
+    def pause(self) -> None:
+        if not self._paused:
+            self._base_s = self._present_s()
+            self._paused = True
+            for handle in self._handles.values():
+                handle.cancel()
+            self._handles.clear()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._anchor_s = time.monotonic()
+            self._paused = False
+            for ticket in list(self._pending):
+                self._arm(ticket)
+
+    def _present_s(self) -> float:
+        return self._base_s if self._paused else self._base_s + time.monotonic() - self._anchor_s
+
+    def _arm(self, ticket: int) -> None:
+        delay_s = max(0.0, self._pending[ticket][0] - self._present_s())
+        self._handles[ticket] = asyncio.get_running_loop().call_later(delay_s, self._fire, ticket)
+
+    def _fire(self, ticket: int) -> None:
+        _, fn, args = self._pending.pop(ticket)
+        self._handles.pop(ticket, None)
+        self.touch()
+        fn(*args)
+
+
+def _settle(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

@@ -1,0 +1,367 @@
+"""The session's vocabulary: every kind of event that a journal can hold, with its codec.
+
+Every event carries `k` (kind), `n` (number, contiguous from 1), `t` (session seconds), `v` (version of the
+kind, when not 1), `w` (wall time, only in sessions on real time) and, on the first line of a later segment,
+`prev` (the checksum of the line before it). Fields are added with defaults; a change of meaning raises `v`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+
+from core.executor import Outcome
+
+Scalar = int | float | str | bool | None
+RunReason = Literal["baseline", "screen", "confirm", "replicate"]
+VerdictName = Literal["kept", "rejected", "undecided"]
+
+
+def _kind_of(class_name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
+
+
+class Event(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="k", tag=_kind_of):
+    """What all events share. `n` and `t` are stamped when the journal takes the event."""
+
+    n: int = 0
+    t: float = -1.0
+    w: float | None = None
+    v: int = 1
+    prev: str | None = None
+
+
+class Limits(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """When a session stops by itself; None means no limit. Hours count time with the engine up and not paused."""
+
+    hours: float | None = None
+    runs: int | None = None
+    gpu_hours: float | None = None
+    usd: float | None = None
+    consecutive_failures: int | None = 20
+
+
+class Target(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """What every run of a session shares, so that scores can be compared.
+
+    Args:
+        budget_s: training seconds (gpu), process CPU seconds (cpu), or the number of steps (steps; tests only).
+        seq_len: tokens of context; eval_tokens: tokens scored; corpus: SHA-256 of the prepared corpus.
+        harness: SHA-256 of harness.py; profile: the named overrides of sizes that made the baseline.
+    """
+
+    budget_s: float
+    budget_kind: Literal["cpu", "gpu", "steps"]
+    seq_len: int
+    eval_tokens: int
+    profile: str
+    corpus: str = ""
+    harness: str = ""
+
+
+class SessionStarted(Event):
+    """The first event. `epoch` is the wall time of session second 0 (fixed in a simulation)."""
+
+    session: str
+    name: str
+    seed: int
+    simulated: bool
+    epoch: float
+    executor: str
+    researcher: str
+    limits: Limits
+    target: Target
+    version: str
+
+
+class SessionEnded(Event):
+    """The last event. `failed` marks an end that is nobody's wish."""
+
+    reason: str
+    failed: bool = False
+
+
+class DeviceSeen(Event):
+    """A device joined, or is back."""
+
+    device: str
+    seq: int
+    cls: str
+    node: str
+    memory_mb: int = 0
+
+
+class DeviceLost(Event):
+    """A device left."""
+
+    device: str
+    seq: int
+    reason: str = ""
+
+
+class RevisionAdded(Event):
+    """One content of train.py, as a unified diff against its parent (against nothing for the first)."""
+
+    revision: str
+    parent: str | None
+    patch: str
+
+
+class ExperimentProposed(Event):
+    """A hypothesis to test. `parent` is the experiment it is measured against; `seeds` are owed as runs.
+
+    `knobs` holds the constants that differ from the parent's file, as their literals.
+    """
+
+    exp: str
+    call: str
+    revision: str
+    parent: str | None
+    title: str
+    hypothesis: str
+    rationale: str
+    design: str
+    knobs: dict[str, str]
+    seeds: list[int]
+    reason: RunReason = "screen"
+    cls: str | None = None
+
+
+class ConfirmRequested(Event):
+    """More seeds of an experiment, for evidence of its own. `cls` pins the device class."""
+
+    exp: str
+    call: str
+    seeds: list[int]
+    cls: str | None = None
+    reason: RunReason = "confirm"
+
+
+class RunQueued(Event):
+    """A run is owed a device."""
+
+    run: str
+    exp: str
+    seed: int
+    reason: RunReason
+    cls: str | None = None
+
+
+class RunIntent(Event):
+    """An attempt is about to start. Durable before the side effect."""
+
+    run: str
+    attempt: str
+    device: str
+    cls: str
+
+
+class RunStarted(Event):
+    """The executor saw the attempt execute."""
+
+    run: str
+    attempt: str
+    seq: int
+    device: str
+
+
+class RunProgress(Event):
+    """A sample of a running attempt; at most 24 per run."""
+
+    run: str
+    attempt: str
+    seq: int
+    step: int
+    frac: float
+    loss: float | None = None
+    util: float | None = None
+    mem_mb: float | None = None
+
+
+class RunFinished(Event):
+    """The end of an attempt, with its score if there is one. `score_s` and `startup_s` are not in the budget."""
+
+    run: str
+    attempt: str
+    seq: int
+    outcome: Outcome
+    val_bpb: float | None = None
+    tier: str | None = None
+    confinement: str | None = None
+    probes: int = 0
+    train_s: float | None = None
+    startup_s: float | None = None
+    score_s: float | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    mem_mb: float | None = None
+    params: int | None = None
+    eval_tokens: int | None = None
+    corpus: str | None = None
+    reason: str = ""
+
+
+class CancelRequested(Event):
+    """A run is to end; `attempt` is empty while it is still queued."""
+
+    run: str
+    attempt: str
+    reason: str
+    call: str = ""
+
+
+class Evidence(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """The numbers behind a verdict, all on one device class; the nominating runs are left out.
+
+    `n`/`mean` are the candidate's, `n_ref`/`mean_ref` the reference's, `sd` the pooled standard deviation with
+    `df` degrees of freedom, `look` the number of this look and `alpha` the share of error it may spend.
+    """
+
+    cls: str
+    n: int
+    mean: float | None
+    n_ref: int
+    mean_ref: float | None
+    ref: str
+    sd: float | None = None
+    df: int = 0
+    look: int = 0
+    alpha: float = 0.0
+
+
+class Verdict(Event):
+    """What the evidence says of an experiment now; a later verdict supersedes.
+
+    `delta` is candidate minus reference in bits per byte (negative is better), `interval` its confidence
+    interval at the look's alpha, `want` how many more seeds would settle it (0: none asked for).
+    """
+
+    exp: str
+    verdict: VerdictName
+    reason: str
+    delta: float | None = None
+    interval: tuple[float, float] | None = None
+    evidence: Evidence | None = None
+    want: int = 0
+
+
+class Incumbent(Event):
+    """The best revision that evidence supports is now this experiment's."""
+
+    exp: str
+
+
+class Note(Event):
+    """What the researcher thinks, in its own words."""
+
+    text: str
+    call: str = ""
+
+
+class Memory(Event):
+    """Private statistics of a researcher that are not a fold of results."""
+
+    researcher: str
+    data: dict[str, Any]
+
+
+class ResearchEnded(Event):
+    """The researcher has nothing left to try, and says why."""
+
+    reason: str
+    failed: bool = False
+
+
+class Command(Event):
+    """What a person asked for, by a client's unique id; journalled, then obeyed."""
+
+    client: str
+    verb: str
+    arg: str = ""
+
+
+class LimitHit(Event):
+    """A limit keeps new runs from starting; `cleared` says that it does no longer."""
+
+    limit: str
+    detail: str
+    cleared: bool = False
+
+
+class UnknownEvent(msgspec.Struct, kw_only=True):
+    """An event of a kind or version that this release does not know: kept, shown, ignored by the reducer."""
+
+    k: str
+    n: int
+    t: float
+    v: int = 1
+    w: float | None = None
+    prev: str | None = None
+    raw: bytes = b""
+
+
+AnyEvent = (
+    SessionStarted
+    | SessionEnded
+    | DeviceSeen
+    | DeviceLost
+    | RevisionAdded
+    | ExperimentProposed
+    | ConfirmRequested
+    | RunQueued
+    | RunIntent
+    | RunStarted
+    | RunProgress
+    | RunFinished
+    | CancelRequested
+    | Verdict
+    | Incumbent
+    | Note
+    | Memory
+    | ResearchEnded
+    | Command
+    | LimitHit
+)
+
+KINDS: Final[dict[str, type[Event]]] = {_kind_of(cls.__name__): cls for cls in get_args(AnyEvent)}
+CURRENT_V: Final = 1
+"""The highest version of any kind that this release writes and reads."""
+
+_encoder = msgspec.json.Encoder(order=None)
+_decoder = msgspec.json.Decoder(AnyEvent)
+_envelope_decoder = msgspec.json.Decoder(UnknownEvent)
+
+
+class EventError(ValueError):
+    """Bytes that carry a right checksum but no event this release can read."""
+
+
+def encode(event: Event) -> bytes:
+    """One JSON object, without checksum and newline."""
+    return _encoder.encode(event)
+
+
+def decode(line: bytes) -> AnyEvent | UnknownEvent:
+    """Read one event.
+
+    Raises:
+        EventError: the JSON is no event at all, or a known kind and version with wrong fields.
+    """
+    try:
+        event = _decoder.decode(line)
+    except msgspec.DecodeError as error:
+        return _decode_unknown(line, error)
+    return event if event.v <= CURRENT_V else _decode_unknown(line, EventError("a newer version"))
+
+
+def _decode_unknown(line: bytes, error: Exception) -> UnknownEvent:
+    try:
+        envelope = _envelope_decoder.decode(line)
+    except msgspec.DecodeError:
+        raise EventError(f"not an event: {error}") from None
+    if envelope.k in KINDS and envelope.v <= CURRENT_V:
+        raise EventError(f"event {envelope.n} ({envelope.k}) has wrong fields: {error}")
+    envelope.raw = line
+    return envelope

@@ -1,0 +1,196 @@
+"""What the engine and every executor promise each other: devices, attempts, their events and outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+
+from core.clock import Clock
+
+Outcome = Literal[
+    "ok",
+    "crash",
+    "oom",
+    "nan",
+    "timeout",
+    "cancelled",
+    "pruned",
+    "preempted",
+    "device_lost",
+    "unschedulable",
+    "image",
+    "infrastructure",
+]
+
+OWN_OUTCOMES: Final[frozenset[str]] = frozenset({"ok", "crash", "oom", "nan", "timeout", "cancelled", "pruned"})
+"""Outcomes that are the revision's doing or ours: they end the run."""
+
+WORLD_OUTCOMES: Final[frozenset[str]] = frozenset(
+    {"preempted", "device_lost", "unschedulable", "image", "infrastructure"}
+)
+"""Outcomes that are the world's doing: the run gets another attempt, never a mark against its revision."""
+
+
+class Device(msgspec.Struct, frozen=True):
+    """One GPU or CPU slot. `memory_mb` is 0 where it does not bound a run (CPU slots share the RAM)."""
+
+    device: str
+    cls: str
+    node: str
+    memory_mb: int = 0
+
+
+class AttemptSpec(msgspec.Struct, frozen=True):
+    """One execution of a run, as the engine orders it.
+
+    `device` is empty where the cluster places; `source` is the text of the revision's `train.py`;
+    `budget_s` counts training seconds on a GPU and process CPU seconds on a CPU slot.
+    """
+
+    run: str
+    attempt: str
+    device: str
+    device_class: str
+    revision: str
+    source: str
+    seed: int
+    budget_s: float
+    intent_t_s: float
+
+
+class OpenAttempt(msgspec.Struct, frozen=True):
+    """An attempt that the journal says is not ended, with the last event number seen of it (0: none)."""
+
+    spec: AttemptSpec
+    last_seq: int
+    started: bool
+
+
+class Started(msgspec.Struct, frozen=True, tag_field="kind", tag="started"):
+    """The attempt is executing; `device` matters where the cluster placed it."""
+
+    device: str
+
+
+class Progress(msgspec.Struct, frozen=True, tag_field="kind", tag="progress"):
+    """A sample of a running attempt. `frac` is the spent share of the budget, `util` a share of 1."""
+
+    step: int
+    frac: float
+    loss: float | None = None
+    util: float | None = None
+    mem_mb: float | None = None
+
+
+class Finished(msgspec.Struct, frozen=True, tag_field="kind", tag="finished"):
+    """The end of an attempt. `val_bpb` is there only for `ok`; missing data is never a score."""
+
+    outcome: Outcome
+    val_bpb: float | None = None
+    tier: str | None = None
+    confinement: str | None = None
+    probes: int = 0
+    train_s: float | None = None
+    startup_s: float | None = None
+    score_s: float | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    mem_mb: float | None = None
+    params: int | None = None
+    eval_tokens: int | None = None
+    corpus: str | None = None
+    reason: str = ""
+
+
+class NeverStarted(msgspec.Struct, frozen=True, tag_field="kind", tag="never_started"):
+    """Only from `adopt`: nothing of this attempt ever ran; the engine starts the same attempt again."""
+
+
+class DeviceSeen(msgspec.Struct, frozen=True, tag_field="kind", tag="device_seen"):
+    """A device appeared, or is back."""
+
+    cls: str
+    node: str
+    memory_mb: int = 0
+
+
+class DeviceLost(msgspec.Struct, frozen=True, tag_field="kind", tag="device_lost"):
+    """A device is gone, with the reason in words."""
+
+    reason: str
+
+
+Payload = Started | Progress | Finished | NeverStarted | DeviceSeen | DeviceLost
+
+
+class ExecutorEvent(msgspec.Struct, frozen=True):
+    """One thing an executor saw. `subject` is an attempt (`r34.2`) or a device; `seq` counts from 1 per subject."""
+
+    subject: str
+    seq: int
+    payload: Payload
+
+
+class ExecutorConfig(msgspec.Struct, frozen=True):
+    """What an executor needs to know of its session.
+
+    `target_dir` holds harness.py; `corpus_dir` the prepared tokens; `python` is the interpreter that has
+    torch; `gpus` is the user's device selection (None: all there are); `options` belongs to one executor.
+    """
+
+    session: str
+    session_dir: Path
+    target_dir: Path
+    corpus_dir: Path | None
+    python: str
+    seed: int
+    clock: Clock
+    budget_s: float
+    budget_kind: Literal["cpu", "gpu", "steps"]
+    seq_len: int
+    eval_tokens: int
+    gpus: str | None = None
+    sandbox: Literal["auto", "none"] = "auto"
+    options: Mapping[str, Any] = {}
+
+
+Emit = Callable[[Sequence[ExecutorEvent]], None]
+
+
+class ExecutorError(Exception):
+    """An executor cannot do what was asked; the text is one sentence for the user."""
+
+
+class Executor(Protocol):
+    """Where runs happen. Every method may be called again after a crash of the engine: all are idempotent."""
+
+    external: bool
+    """True: attempts outlive the engine, so an intent must be durable before `start`."""
+
+    async def open(self, emit: Emit) -> list[Device]:
+        """Find the devices. Raises ExecutorError. `emit` is called synchronously, from the engine's loop."""
+
+    async def start(self, spec: AttemptSpec) -> None:
+        """Start an attempt; a second call with the same attempt id does nothing."""
+
+    async def adopt(self, open_attempts: Sequence[OpenAttempt], device_seq: Mapping[str, int]) -> None:
+        """Settle each open attempt as exactly one of running, ended, never started, lost; then report on.
+
+        Events up to `last_seq` of an attempt (and `device_seq` of a device) were recorded: they are skipped.
+        """
+
+    async def cancel(self, attempt: str, reason: str) -> None:
+        """Ask an attempt to end as `cancelled`; its Finished event follows. Unknown or ended: nothing."""
+
+    async def close(self, *, kill: bool) -> None:
+        """Let go. With `kill` every attempt is ended first; without, attempts of an external executor go on."""
+
+
+class ExecutorFactory(Protocol):
+    """What the entry-point group `autoresearch_tui.executors` names."""
+
+    def __call__(self, config: ExecutorConfig) -> Executor:
+        """Make the executor; cheap, no side effect."""

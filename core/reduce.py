@@ -1,0 +1,321 @@
+"""The one reducer: how each event changes the state. Pure and total: it reads no clock and refuses no event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from core.events import (
+    AnyEvent,
+    CancelRequested,
+    Command,
+    ConfirmRequested,
+    DeviceLost,
+    DeviceSeen,
+    ExperimentProposed,
+    Incumbent,
+    LimitHit,
+    Memory,
+    Note,
+    ResearchEnded,
+    RevisionAdded,
+    RunFinished,
+    RunIntent,
+    RunProgress,
+    RunQueued,
+    RunStarted,
+    SessionEnded,
+    SessionStarted,
+    UnknownEvent,
+    Verdict,
+)
+from core.executor import WORLD_OUTCOMES
+from core.state import MAX_ATTEMPTS, AttemptRecord, DeviceState, Owed, Run, SessionState
+
+URGENT = frozenset({"baseline", "confirm", "replicate"})
+"""Runs that go before screening: evidence that something already waits for."""
+
+
+def apply(state: SessionState, event: AnyEvent | UnknownEvent) -> None:
+    """Fold one event into the state, in place. Events that are not news (by n) change nothing."""
+    if event.n <= state.now.n:
+        return
+    state.now.n = event.n
+    state.now.t_s = max(state.now.t_s, event.t)
+    handler = _HANDLERS.get(type(event))
+    if handler is None:
+        state.now.unknown_events += 1
+    else:
+        handler(state, event)
+
+
+def fold(events: Iterable[AnyEvent | UnknownEvent], state: SessionState | None = None) -> SessionState:
+    """Fold many events, into a new state unless one is given."""
+    state = SessionState() if state is None else state
+    for event in events:
+        apply(state, event)
+    return state
+
+
+def _session_started(state: SessionState, event: SessionStarted) -> None:
+    state.now.started = event
+
+
+def _session_ended(state: SessionState, event: SessionEnded) -> None:
+    state.now.ended = event
+    state.ledger.talk.append(event)
+
+
+def _device_seen(state: SessionState, event: DeviceSeen) -> None:
+    known = state.now.devices.get(event.device)
+    if known is not None and event.seq <= known.seq:
+        return
+    if known is None:
+        state.now.devices[event.device] = DeviceState(
+            device=event.device,
+            cls=event.cls,
+            node=event.node,
+            memory_mb=event.memory_mb,
+            seq=event.seq,
+            since_t_s=event.t,
+            seen_t_s=event.t,
+        )
+    else:
+        known.cls, known.node, known.memory_mb, known.seq = event.cls, event.node, event.memory_mb, event.seq
+        if not known.up:
+            known.up, known.since_t_s, known.lost_reason = True, event.t, ""
+    if state.now.devices[event.device].run is None:
+        state.now.free[event.device] = None
+
+
+def _device_lost(state: SessionState, event: DeviceLost) -> None:
+    device = state.now.devices.get(event.device)
+    if device is None or event.seq <= device.seq:
+        return
+    device.up, device.seq, device.since_t_s, device.lost_reason = False, event.seq, event.t, event.reason
+    state.now.free.pop(event.device, None)
+
+
+def _revision_added(state: SessionState, event: RevisionAdded) -> None:
+    state.ledger.add_revision(event)
+
+
+def _experiment_proposed(state: SessionState, event: ExperimentProposed) -> None:
+    if event.exp in state.ledger.experiment_index:
+        return
+    state.ledger.add_experiment(event)
+    state.ledger.talk.append(event)
+    state.now.owed.extend(Owed(event.exp, seed, event.reason, event.cls) for seed in event.seeds)
+
+
+def _confirm_requested(state: SessionState, event: ConfirmRequested) -> None:
+    if event.exp not in state.ledger.experiment_index:
+        return
+    state.ledger.add_confirm(event)
+    state.now.owed.extend(Owed(event.exp, seed, event.reason, event.cls) for seed in event.seeds)
+
+
+def _run_queued(state: SessionState, event: RunQueued) -> None:
+    if state.run(event.run) is not None:
+        return
+    owed = Owed(event.exp, event.seed, event.reason, event.cls)
+    if owed in state.now.owed:
+        state.now.owed.remove(owed)
+    state.now.runs[event.run] = Run(
+        run=event.run,
+        exp=event.exp,
+        seed=event.seed,
+        reason=event.reason,
+        cls=event.cls,
+        queued_t_s=event.t,
+    )
+    state.now.counts.submitted += 1
+    _enqueue(state, event.run, urgent=event.reason in URGENT)
+
+
+def _enqueue(state: SessionState, run: str, *, urgent: bool) -> None:
+    (state.now.queue_first if urgent else state.now.queue)[run] = None
+
+
+def _run_intent(state: SessionState, event: RunIntent) -> None:
+    run = state.now.runs.get(event.run)
+    if run is None or run.status != "queued":
+        return
+    state.now.queue.pop(event.run, None)
+    state.now.queue_first.pop(event.run, None)
+    run.status, run.attempt, run.intent_t_s = "starting", event.attempt, event.t
+    run.device, run.device_class = event.device, event.cls
+    run.seq, run.step, run.frac, run.loss, run.curve = 0, 0, 0.0, None, []
+    state.now.counts.attempts += 1
+    device = state.now.devices.get(event.device)
+    if device is not None:
+        device.run, device.since_t_s = event.run, event.t
+        state.now.free.pop(event.device, None)
+
+
+def _current(state: SessionState, run: str, attempt: str, seq: int) -> Run | None:
+    """The open run that an executor's event belongs to, or None where the event is stale."""
+    record = state.now.runs.get(run)
+    if record is None or record.attempt != attempt or seq <= record.seq or record.status == "queued":
+        return None
+    record.seq = seq
+    return record
+
+
+def _run_started(state: SessionState, event: RunStarted) -> None:
+    run = _current(state, event.run, event.attempt, event.seq)
+    if run is not None:
+        run.status, run.started_t_s, run.device = "running", event.t, event.device
+
+
+def _run_progress(state: SessionState, event: RunProgress) -> None:
+    run = _current(state, event.run, event.attempt, event.seq)
+    if run is None:
+        return
+    run.step, run.frac, run.loss, run.util = event.step, event.frac, event.loss, event.util
+    run.mem_mb = event.mem_mb if event.mem_mb is not None else run.mem_mb
+    if event.loss is not None:
+        run.curve.append((event.frac, event.loss))
+
+
+def _run_finished(state: SessionState, event: RunFinished) -> None:
+    run = _current(state, event.run, event.attempt, event.seq)
+    if run is None:
+        return
+    _release(state, run, event.t)
+    state.now.train_s += event.train_s or 0.0
+    retry = event.outcome in WORLD_OUTCOMES and len(run.attempts) + 1 < MAX_ATTEMPTS and run.cancel is None
+    if retry and not state.now.stop:
+        run.attempts.append(
+            AttemptRecord(run.attempt, run.device, event.outcome, run.started_t_s, event.t, event.reason)
+        )
+        run.status, run.started_t_s, run.intent_t_s = "queued", None, None
+        _enqueue(state, run.run, urgent=True)
+        return
+    run.outcome, run.failure = event.outcome, event.reason
+    run.val_bpb, run.tier, run.confinement = event.val_bpb, event.tier, event.confinement
+    run.train_s, run.startup_s, run.score_s = event.train_s, event.startup_s, event.score_s
+    run.steps, run.tokens, run.params = event.steps, event.tokens, event.params
+    run.mem_mb = event.mem_mb if event.mem_mb is not None else run.mem_mb
+    _settle(state, run, event.t)
+
+
+def _release(state: SessionState, run: Run, t_s: float) -> None:
+    """Give the device back and book the time it was allocated."""
+    device = state.now.devices.get(run.device)
+    allocated_s = t_s - (run.intent_t_s if run.intent_t_s is not None else t_s)
+    state.now.allocated_s += allocated_s
+    if device is None or device.run != run.run:
+        return
+    device.run, device.since_t_s = None, t_s
+    device.busy_s += allocated_s
+    device.finished += 1
+    if device.up:
+        state.now.free[device.device] = None
+
+
+def _settle(state: SessionState, run: Run, t_s: float) -> None:
+    """Move a run from the open part to the ledger, and have its experiment judged anew."""
+    run.status, run.ended_t_s = "finished", t_s
+    state.now.runs.pop(run.run, None)
+    state.now.to_cancel.pop(run.run, None)
+    state.ledger.add_run(run)
+    counts = state.now.counts
+    if run.outcome == "ok":
+        counts.finished += 1
+        counts.consecutive_failures = 0
+    elif run.outcome in ("cancelled", "pruned"):
+        counts.cancelled += 1
+    else:
+        counts.failed += 1
+        counts.consecutive_failures += 1
+    state.now.judge[run.exp] = None
+
+
+def _cancel_requested(state: SessionState, event: CancelRequested) -> None:
+    run = state.now.runs.get(event.run)
+    if run is None:
+        return
+    state.now.to_cancel.pop(event.run, None)
+    run.cancel = event.reason
+    if run.status == "queued":
+        state.now.queue.pop(run.run, None)
+        state.now.queue_first.pop(run.run, None)
+        run.outcome, run.failure = "cancelled", event.reason
+        _settle(state, run, event.t)
+
+
+def _verdict(state: SessionState, event: Verdict) -> None:
+    state.now.judge.pop(event.exp, None)
+    state.ledger.add_verdict(event)
+    state.ledger.talk.append(event)
+
+
+def _incumbent(state: SessionState, event: Incumbent) -> None:
+    state.now.incumbent = event.exp
+    state.ledger.incumbents.append((event.t, event.exp))
+
+
+def _note(state: SessionState, event: Note) -> None:
+    state.ledger.talk.append(event)
+    if event.call:
+        state.ledger.calls.setdefault(event.call, [])
+
+
+def _memory(state: SessionState, event: Memory) -> None:
+    state.now.memory[event.researcher] = event.data
+
+
+def _research_ended(state: SessionState, event: ResearchEnded) -> None:
+    state.now.research_ended = event
+    state.ledger.talk.append(event)
+
+
+def _command(state: SessionState, event: Command) -> None:
+    state.ledger.commands.append(event)
+    state.ledger.talk.append(event)
+    match event.verb:
+        case "pause":
+            state.now.paused = True
+        case "resume":
+            state.now.paused = False
+        case "stop":
+            state.now.stop = "finish" if event.arg == "finish" and state.now.stop != "now" else "now"
+        case "cancel":
+            for run in state.now.runs.values():
+                if event.arg in (run.run, run.exp) and run.cancel is None:
+                    state.now.to_cancel[run.run] = f"cancelled by {event.client}"
+        case _:
+            pass
+
+
+def _limit_hit(state: SessionState, event: LimitHit) -> None:
+    state.ledger.talk.append(event)
+    if event.cleared:
+        state.now.limits_hit.pop(event.limit, None)
+    else:
+        state.now.limits_hit[event.limit] = event
+
+
+_HANDLERS: dict[type, Callable[[SessionState, Any], None]] = {
+    SessionStarted: _session_started,
+    SessionEnded: _session_ended,
+    DeviceSeen: _device_seen,
+    DeviceLost: _device_lost,
+    RevisionAdded: _revision_added,
+    ExperimentProposed: _experiment_proposed,
+    ConfirmRequested: _confirm_requested,
+    RunQueued: _run_queued,
+    RunIntent: _run_intent,
+    RunStarted: _run_started,
+    RunProgress: _run_progress,
+    RunFinished: _run_finished,
+    CancelRequested: _cancel_requested,
+    Verdict: _verdict,
+    Incumbent: _incumbent,
+    Note: _note,
+    Memory: _memory,
+    ResearchEnded: _research_ended,
+    Command: _command,
+    LimitHit: _limit_hit,
+}

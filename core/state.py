@@ -1,0 +1,323 @@
+"""What is known of a session at one event: the open part, and the append-only ledger of all that is settled."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from typing import Literal
+
+import msgspec
+
+from core.events import (
+    Command,
+    ConfirmRequested,
+    ExperimentProposed,
+    LimitHit,
+    Note,
+    ResearchEnded,
+    RevisionAdded,
+    RunReason,
+    SessionEnded,
+    SessionStarted,
+    Verdict,
+)
+from core.executor import Outcome
+
+RunStatus = Literal["queued", "starting", "running", "finished"]
+MAX_ATTEMPTS = 3
+"""How often the world may fail a run before the run is given up as failed by the world."""
+
+COUNTED_TIERS = frozenset({"unconfined", "scored", "audited"})
+"""Tiers that a harness of ours measured; `self_reported` numbers are shown grey and never rank."""
+
+
+class AttemptRecord(msgspec.Struct, frozen=True):
+    """One ended execution of a run that led to another one."""
+
+    attempt: str
+    device: str
+    outcome: Outcome
+    started_t_s: float | None
+    ended_t_s: float
+    reason: str
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """One revision, one seed; mutable while open, never touched again once it is in the ledger.
+
+    `curve` holds (share of the budget, training loss) samples of the present attempt. Times are session seconds.
+    """
+
+    run: str
+    exp: str
+    seed: int
+    reason: RunReason
+    cls: str | None
+    queued_t_s: float
+    status: RunStatus = "queued"
+    attempt: str = ""
+    attempts: list[AttemptRecord] = []
+    device: str = ""
+    device_class: str = ""
+    intent_t_s: float | None = None
+    started_t_s: float | None = None
+    ended_t_s: float | None = None
+    seq: int = 0
+    step: int = 0
+    frac: float = 0.0
+    loss: float | None = None
+    util: float | None = None
+    mem_mb: float | None = None
+    curve: list[tuple[float, float]] = []
+    cancel: str | None = None
+    outcome: Outcome | None = None
+    val_bpb: float | None = None
+    tier: str | None = None
+    confinement: str | None = None
+    train_s: float | None = None
+    startup_s: float | None = None
+    score_s: float | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    params: int | None = None
+    failure: str = ""
+
+    @property
+    def scored(self) -> bool:
+        """Whether this run is evidence: it ended well, and a harness of ours measured it."""
+        return self.outcome == "ok" and self.val_bpb is not None and self.tier in COUNTED_TIERS
+
+
+class Owed(msgspec.Struct, frozen=True):
+    """A run that a proposal or a confirmation promised and that is not queued yet."""
+
+    exp: str
+    seed: int
+    reason: RunReason
+    cls: str | None
+
+
+class DeviceState(msgspec.Struct, kw_only=True):
+    """A device as the session sees it. `busy_s` sums the time allocated to ended attempts."""
+
+    device: str
+    cls: str
+    node: str
+    memory_mb: int
+    seq: int
+    up: bool = True
+    run: str | None = None
+    since_t_s: float = 0.0
+    busy_s: float = 0.0
+    finished: int = 0
+    seen_t_s: float = 0.0
+    lost_reason: str = ""
+
+
+class Counts(msgspec.Struct):
+    """Counts of runs, as `status` shows them."""
+
+    submitted: int = 0
+    finished: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    attempts: int = 0
+    consecutive_failures: int = 0
+
+
+class OpenState(msgspec.Struct, kw_only=True):
+    """All that can still change: small, whatever the length of the session. A keyframe is a copy of it."""
+
+    n: int = 0
+    t_s: float = 0.0
+    started: SessionStarted | None = None
+    ended: SessionEnded | None = None
+    paused: bool = False
+    stop: Literal["", "finish", "now"] = ""
+    devices: dict[str, DeviceState] = {}
+    free: dict[str, None] = {}
+    runs: dict[str, Run] = {}
+    queue_first: dict[str, None] = {}
+    queue: dict[str, None] = {}
+    owed: list[Owed] = []
+    to_cancel: dict[str, str] = {}
+    judge: dict[str, None] = {}
+    incumbent: str | None = None
+    counts: Counts = msgspec.field(default_factory=Counts)
+    train_s: float = 0.0
+    allocated_s: float = 0.0
+    limits_hit: dict[str, LimitHit] = {}
+    research_ended: ResearchEnded | None = None
+    memory: dict[str, dict[str, object]] = {}
+    unknown_events: int = 0
+
+
+class Ledger:
+    """Append-only lists of what is settled, with indexes that are derived from them.
+
+    A keyframe keeps only the lengths; `prefix` rebuilds the ledger as it was at those lengths.
+    """
+
+    LISTS = ("revisions", "experiments", "runs", "verdicts", "confirms", "commands", "incumbents", "talk")
+
+    def __init__(self) -> None:
+        self.revisions: list[RevisionAdded] = []
+        self.experiments: list[ExperimentProposed] = []
+        self.runs: list[Run] = []
+        self.verdicts: list[Verdict] = []
+        self.confirms: list[ConfirmRequested] = []
+        self.commands: list[Command] = []
+        self.incumbents: list[tuple[float, str]] = []
+        self.talk: list[TalkEvent] = []
+        self.revision_index: dict[str, int] = {}
+        self.experiment_index: dict[str, int] = {}
+        self.experiment_of_revision: dict[str, str] = {}
+        self.run_index: dict[str, int] = {}
+        self.verdict_index: dict[str, int] = {}
+        self.runs_of: defaultdict[str, list[Run]] = defaultdict(list)
+        self.calls: dict[str, list[str]] = {}
+        self.best_observed: dict[str, Run] = {}
+
+    def add_revision(self, event: RevisionAdded) -> None:
+        """A revision is added once; a repetition changes nothing."""
+        if event.revision not in self.revision_index:
+            self.revision_index[event.revision] = len(self.revisions)
+            self.revisions.append(event)
+
+    def add_experiment(self, event: ExperimentProposed) -> None:
+        """An experiment id is used once; a repetition changes nothing."""
+        if event.exp in self.experiment_index:
+            return
+        self.experiment_index[event.exp] = len(self.experiments)
+        self.experiment_of_revision.setdefault(event.revision, event.exp)
+        self.calls.setdefault(event.call, []).append(event.exp)
+        self.experiments.append(event)
+
+    def add_run(self, run: Run) -> None:
+        """Take a finished run; it is never changed afterwards."""
+        self.run_index[run.run] = len(self.runs)
+        self.runs.append(run)
+        self.runs_of[run.exp].append(run)
+        if run.scored and run.val_bpb is not None:
+            best = self.best_observed.get(run.device_class)
+            if best is None or best.val_bpb is None or run.val_bpb < best.val_bpb:
+                self.best_observed[run.device_class] = run
+
+    def add_verdict(self, event: Verdict) -> None:
+        """A later verdict on the same experiment supersedes."""
+        self.verdict_index[event.exp] = len(self.verdicts)
+        self.verdicts.append(event)
+
+    def add_confirm(self, event: ConfirmRequested) -> None:
+        """A confirmation is owed once per call id."""
+        self.calls.setdefault(event.call, []).append(event.exp)
+        self.confirms.append(event)
+
+    def lengths(self) -> tuple[int, ...]:
+        """How long each list is: with the open part, all that a keyframe needs."""
+        return tuple(len(getattr(self, name)) for name in self.LISTS)
+
+    def prefix(self, lengths: tuple[int, ...]) -> Ledger:
+        """The ledger as it was when its lists had these lengths; indexes are derived anew."""
+        part = Ledger()
+        cut = {name: getattr(self, name)[:length] for name, length in zip(self.LISTS, lengths, strict=True)}
+        for revision in cut["revisions"]:
+            part.add_revision(revision)
+        for experiment in cut["experiments"]:
+            part.add_experiment(experiment)
+        for run in cut["runs"]:
+            part.add_run(run)
+        for verdict in cut["verdicts"]:
+            part.add_verdict(verdict)
+        for confirm in cut["confirms"]:
+            part.add_confirm(confirm)
+        for command in cut["commands"]:
+            part.commands.append(command)
+        part.incumbents = cut["incumbents"]
+        part.talk = cut["talk"]
+        return part
+
+
+TalkEvent = ExperimentProposed | Note | Verdict | Command | LimitHit | ResearchEnded | SessionEnded
+"""What the reasoning pane tells, in the order it happened."""
+
+
+class SessionState:
+    """The fold of a journal's events up to number `n`."""
+
+    __slots__ = ("ledger", "now")
+
+    def __init__(self, now: OpenState | None = None, ledger: Ledger | None = None) -> None:
+        self.now = now if now is not None else OpenState()
+        self.ledger = ledger if ledger is not None else Ledger()
+
+    def experiment(self, exp: str) -> ExperimentProposed | None:
+        """The proposal of an experiment, or None."""
+        index = self.ledger.experiment_index.get(exp)
+        return None if index is None else self.ledger.experiments[index]
+
+    def run(self, run: str) -> Run | None:
+        """An open or finished run, or None."""
+        if run in self.now.runs:
+            return self.now.runs[run]
+        index = self.ledger.run_index.get(run)
+        return None if index is None else self.ledger.runs[index]
+
+    def verdict(self, exp: str) -> Verdict | None:
+        """The verdict on an experiment that holds now, or None."""
+        index = self.ledger.verdict_index.get(exp)
+        return None if index is None else self.ledger.verdicts[index]
+
+    def open_runs_of(self, exp: str) -> list[Run]:
+        """Runs of an experiment that are not finished."""
+        return [run for run in self.now.runs.values() if run.exp == exp]
+
+    def reference_class(self) -> str | None:
+        """The device class with most devices (ties: the name that sorts first); best values refer to it."""
+        tally: dict[str, int] = {}
+        for device in self.now.devices.values():
+            tally[device.cls] = tally.get(device.cls, 0) + 1
+        return min(tally, key=lambda cls: (-tally[cls], cls)) if tally else None
+
+    @property
+    def status(self) -> Literal["new", "running", "paused", "stopping", "ended", "failed"]:
+        """One word for the session, as far as the journal knows (whether an engine lives is not its business)."""
+        now = self.now
+        if now.ended is not None:
+            return "failed" if now.ended.failed else "ended"
+        if now.started is None:
+            return "new"
+        if now.stop:
+            return "stopping"
+        return "paused" if now.paused else "running"
+
+
+class Keyframe(msgspec.Struct, frozen=True):
+    """A copy of the open part and the ledger's lengths: enough to go on from event `n`."""
+
+    n: int
+    t_s: float
+    open: bytes
+    lengths: tuple[int, ...]
+
+
+_open_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_open_decoder = msgspec.msgpack.Decoder(OpenState)
+
+
+def keyframe(state: SessionState) -> Keyframe:
+    """Copy what can change; costs grow with devices and open runs only."""
+    return Keyframe(state.now.n, state.now.t_s, _open_encoder.encode(state.now), state.ledger.lengths())
+
+
+def restore(frame: Keyframe, ledger: Ledger) -> SessionState:
+    """The state at a keyframe; `ledger` is any later ledger of the same journal."""
+    return SessionState(_open_decoder.decode(frame.open), ledger.prefix(frame.lengths))
+
+
+def state_hash(state: SessionState) -> str:
+    """SHA-256 over the whole state: equal for equal folds, whatever way they were reached."""
+    digest = hashlib.sha256(_open_encoder.encode(state.now))
+    for name in Ledger.LISTS:
+        digest.update(_open_encoder.encode(getattr(state.ledger, name)))
+    return digest.hexdigest()
