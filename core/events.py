@@ -102,11 +102,15 @@ class DeviceLost(Event):
 
 
 class RevisionAdded(Event):
-    """One content of train.py, as a unified diff against its parent (against nothing for the first)."""
+    """One content of train.py, as a unified diff against its parent (against nothing for the first).
+
+    `effective` is the identity that ignores comments, layout and the spelling of numbers.
+    """
 
     revision: str
     parent: str | None
     patch: str
+    effective: str = ""
 
 
 class ExperimentProposed(Event):
@@ -234,8 +238,8 @@ class Evidence(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
 class Verdict(Event):
     """What the evidence says of an experiment now; a later verdict supersedes.
 
-    `delta` is candidate minus reference in bits per byte (negative is better), `interval` its confidence
-    interval at the look's alpha, `want` how many more seeds would settle it (0: none asked for).
+    `delta` is candidate minus reference in bits per byte (negative is better), `interval` its two-sided 95 %
+    confidence interval, `want` how many more seeds are asked for (0: none).
     """
 
     exp: str

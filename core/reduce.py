@@ -105,14 +105,22 @@ def _experiment_proposed(state: SessionState, event: ExperimentProposed) -> None
         return
     state.ledger.add_experiment(event)
     state.ledger.talk.append(event)
-    state.now.owed.extend(Owed(event.exp, seed, event.reason, event.cls) for seed in event.seeds)
+    _owe(state, event)
 
 
 def _confirm_requested(state: SessionState, event: ConfirmRequested) -> None:
     if event.exp not in state.ledger.experiment_index:
         return
     state.ledger.add_confirm(event)
-    state.now.owed.extend(Owed(event.exp, seed, event.reason, event.cls) for seed in event.seeds)
+    state.now.wanted.pop(event.exp, None)
+    state.now.judge.pop(event.exp, None)
+    _owe(state, event)
+
+
+def _owe(state: SessionState, event: ExperimentProposed | ConfirmRequested) -> None:
+    if event.seeds:
+        state.now.owed.extend(Owed(event.exp, seed, event.reason, event.cls) for seed in event.seeds)
+        state.now.pending[event.exp] = state.now.pending.get(event.exp, 0) + len(event.seeds)
 
 
 def _run_queued(state: SessionState, event: RunQueued) -> None:
@@ -229,7 +237,12 @@ def _settle(state: SessionState, run: Run, t_s: float) -> None:
     else:
         counts.failed += 1
         counts.consecutive_failures += 1
-    state.now.judge[run.exp] = None
+    left = state.now.pending.get(run.exp, 1) - 1
+    if left > 0:
+        state.now.pending[run.exp] = left
+    else:
+        state.now.pending.pop(run.exp, None)
+        state.now.judge[run.exp] = None
 
 
 def _cancel_requested(state: SessionState, event: CancelRequested) -> None:
@@ -247,6 +260,9 @@ def _cancel_requested(state: SessionState, event: CancelRequested) -> None:
 
 def _verdict(state: SessionState, event: Verdict) -> None:
     state.now.judge.pop(event.exp, None)
+    state.now.wanted.pop(event.exp, None)
+    if event.want:
+        state.now.wanted[event.exp] = event.want
     state.ledger.add_verdict(event)
     state.ledger.talk.append(event)
 

@@ -126,7 +126,11 @@ class Counts(msgspec.Struct):
 
 
 class OpenState(msgspec.Struct, kw_only=True):
-    """All that can still change: small, whatever the length of the session. A keyframe is a copy of it."""
+    """All that can still change: small, whatever the length of the session. A keyframe is a copy of it.
+
+    `pending` counts an experiment's runs that are owed or open; `judge` holds experiments whose runs are all
+    in and not judged; `wanted` the seeds that a verdict asked for and nobody granted yet.
+    """
 
     n: int = 0
     t_s: float = 0.0
@@ -141,7 +145,9 @@ class OpenState(msgspec.Struct, kw_only=True):
     queue: dict[str, None] = {}
     owed: list[Owed] = []
     to_cancel: dict[str, str] = {}
+    pending: dict[str, int] = {}
     judge: dict[str, None] = {}
+    wanted: dict[str, int] = {}
     incumbent: str | None = None
     counts: Counts = msgspec.field(default_factory=Counts)
     train_s: float = 0.0
@@ -177,6 +183,8 @@ class Ledger:
         self.runs_of: defaultdict[str, list[Run]] = defaultdict(list)
         self.calls: dict[str, list[str]] = {}
         self.best_observed: dict[str, Run] = {}
+        self.seeds_given: defaultdict[str, int] = defaultdict(int)
+        self.experiment_of_effective: dict[str, str] = {}
 
     def add_revision(self, event: RevisionAdded) -> None:
         """A revision is added once; a repetition changes nothing."""
@@ -190,7 +198,11 @@ class Ledger:
             return
         self.experiment_index[event.exp] = len(self.experiments)
         self.experiment_of_revision.setdefault(event.revision, event.exp)
+        index = self.revision_index.get(event.revision)
+        if index is not None and self.revisions[index].effective:
+            self.experiment_of_effective.setdefault(self.revisions[index].effective, event.exp)
         self.calls.setdefault(event.call, []).append(event.exp)
+        self.seeds_given[event.exp] += len(event.seeds)
         self.experiments.append(event)
 
     def add_run(self, run: Run) -> None:
@@ -211,6 +223,7 @@ class Ledger:
     def add_confirm(self, event: ConfirmRequested) -> None:
         """A confirmation is owed once per call id."""
         self.calls.setdefault(event.call, []).append(event.exp)
+        self.seeds_given[event.exp] += len(event.seeds)
         self.confirms.append(event)
 
     def lengths(self) -> tuple[int, ...]:

@@ -1,0 +1,94 @@
+"""Reading a journal: one checked pass for recovery, and a tail for every process that only looks."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from core.events import AnyEvent, UnknownEvent
+from core.journal.format import (
+    START,
+    BadLine,
+    JournalDamaged,
+    Position,
+    parse_line,
+    segment_path,
+)
+
+_CHUNK_BYTES = 2**20
+
+Placed = tuple[AnyEvent | UnknownEvent, Position]
+"""An event and the position after it."""
+
+
+class Tail:
+    """Reads what is new since the last call. Never waits, never writes; several may read while one writes.
+
+    An unfinished last line is not returned until it is whole. Raises JournalDamaged where a bad line is
+    followed by a good one: then bytes were changed, not merely cut short.
+    """
+
+    def __init__(self, folder: Path, position: Position = START) -> None:
+        self.folder = folder
+        self.position = position
+
+    def read(self, limit: int = 5000) -> list[Placed]:
+        """At most `limit` events that follow the position, which moves past them."""
+        found: list[Placed] = []
+        while len(found) < limit:
+            before = len(found)
+            later = segment_path(self.folder, self.position.segment + 1).exists()
+            self._read_chunk(found, limit)
+            if len(found) == before and not (later and self._next_segment()):
+                break
+        return found
+
+    def _read_chunk(self, found: list[Placed], limit: int) -> None:
+        path = segment_path(self.folder, self.position.segment)
+        try:
+            with path.open("rb") as file:
+                file.seek(self.position.offset)
+                data = file.read(_CHUNK_BYTES)
+                if data and b"\n" not in data:
+                    data += file.read()
+        except FileNotFoundError:
+            return
+        start = 0
+        while len(found) < limit and (end := data.find(b"\n", start)) >= 0:
+            try:
+                event, crc = parse_line(data[start:end], self.position)
+            except BadLine as bad:
+                if _good_line_after(path, self.position.offset):
+                    raise JournalDamaged(path, self.position.offset, str(bad)) from None
+                return
+            self.position = Position(self.position.segment, self.position.offset + end + 1 - start, event.n, crc)
+            found.append((event, self.position))
+            start = end + 1
+
+    def _next_segment(self) -> bool:
+        """Go on to the next segment. It was there before this one was read to its end, so this one is whole."""
+        path = segment_path(self.folder, self.position.segment)
+        if self.position.n == 0 or path.stat().st_size > self.position.offset:
+            raise JournalDamaged(path, self.position.offset, "a bad line before a later segment")
+        self.position = Position(self.position.segment + 1, 0, self.position.n, self.position.crc)
+        return True
+
+
+def scan(folder: Path) -> Iterator[Placed]:
+    """All events of a journal as it is now, up to its torn tail if it has one. Raises JournalDamaged."""
+    tail = Tail(folder)
+    while batch := tail.read():
+        yield from batch
+
+
+def _good_line_after(path: Path, offset: int) -> bool:
+    """Whether any later line of the file carries a right checksum over an event that is newer than none."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        file.readline()
+        for line in file:
+            body, mark, tail = line.rstrip(b"\n").rpartition(b',"crc":"')
+            if mark and line.endswith(b"\n") and tail == b'%08x"}' % zlib.crc32(body):
+                return True
+    return False

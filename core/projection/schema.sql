@@ -1,0 +1,198 @@
+-- The tables and views of session.duckdb. Always rebuildable from the journal, never the truth.
+-- Order of columns is the order in which rows.py makes them.
+
+create table meta (schema_sha varchar, storage_version varchar);
+create table projection (segment integer, byte_offset bigint, n bigint, crc varchar);
+
+create table sessions (
+    session_id varchar, name varchar, status varchar, started_at timestamp, ended_at timestamp,
+    end_reason varchar, seed bigint, simulated boolean, executor varchar, researcher varchar,
+    budget_s double, budget_kind varchar, profile varchar, seq_len bigint, eval_tokens bigint,
+    corpus varchar, harness varchar, limits json, version varchar, reference_class varchar,
+    incumbent varchar, last_n bigint, last_at timestamp, last_t_s double, unknown_events bigint
+);
+create table devices (
+    session_id varchar, device varchar, device_class varchar, node varchar, memory_mb bigint,
+    up boolean, lost_reason varchar, seen_t_s double, since_t_s double, down_s double
+);
+create table revisions (
+    session_id varchar, revision varchar, parent varchar, n bigint, added_at timestamp, patch varchar
+);
+create table experiments (
+    session_id varchar, experiment_id varchar, n bigint, proposed_at timestamp, proposed_t_s double,
+    parent varchar, revision varchar, title varchar, hypothesis varchar, rationale varchar, design varchar,
+    reason varchar, device_class varchar, knobs json, seeds bigint[],
+    verdict varchar, delta_bpb double, delta_low double, delta_high double
+);
+create table runs (
+    session_id varchar, run_id varchar, experiment_id varchar, revision varchar, title varchar,
+    design varchar, seed bigint, reason varchar, device varchar, device_class varchar, status varchar,
+    failure varchar, val_bpb double, tier varchar, scored boolean, confinement varchar, steps bigint,
+    tokens bigint, params bigint, train_s double, startup_s double, score_s double, wall_s double,
+    peak_mem_mb double, attempts integer, queued_at timestamp, started_at timestamp, ended_at timestamp,
+    queued_t_s double, started_t_s double, ended_t_s double, simulated boolean
+);
+create table attempts (
+    session_id varchar, attempt_id varchar, run_id varchar, experiment_id varchar, device varchar,
+    device_class varchar, outcome varchar, failure varchar, val_bpb double, tier varchar,
+    steps bigint, tokens bigint, train_s double, startup_s double, score_s double, peak_mem_mb double,
+    probes bigint, eval_tokens bigint, corpus varchar,
+    intent_at timestamp, started_at timestamp, ended_at timestamp,
+    intent_t_s double, started_t_s double, ended_t_s double
+);
+create table metrics (
+    session_id varchar, run_id varchar, attempt_id varchar, experiment_id varchar, n bigint, at timestamp,
+    t_s double, step bigint, frac double, loss double, util double, mem_mb double
+);
+create table messages (
+    session_id varchar, n bigint, at timestamp, t_s double, author varchar, kind varchar,
+    experiment_id varchar, content varchar
+);
+create table verdicts (
+    session_id varchar, n bigint, at timestamp, t_s double, experiment_id varchar, verdict varchar,
+    reason varchar, delta_bpb double, delta_low double, delta_high double, device_class varchar,
+    seeds bigint, mean_bpb double, reference_id varchar, reference_seeds bigint, reference_mean_bpb double,
+    sd_bpb double, df bigint, look bigint, alpha double, want bigint
+);
+create table commands (
+    session_id varchar, n bigint, at timestamp, t_s double, client varchar, verb varchar, arg varchar
+);
+
+create view costs as
+select a.session_id, a.experiment_id, a.run_id, a.attempt_id, a.device, a.device_class,
+    case when s.budget_kind = 'gpu' then 'gpu' else 'cpu' end as kind,
+    coalesce(a.ended_t_s, s.last_t_s) - a.intent_t_s as allocated_s,
+    a.train_s
+from attempts a join sessions s using (session_id);
+
+create view leaderboard as
+with scores as (
+    select session_id, experiment_id, device_class,
+        count(*) as scored_runs, min(val_bpb) as best_bpb,
+        count(*) filter (where reason <> 'screen') as n,
+        avg(val_bpb) filter (where reason <> 'screen') as mean_bpb,
+        stddev_samp(val_bpb) filter (where reason <> 'screen') as sd_bpb
+    from runs where scored group by all
+)
+select rank() over (
+        partition by c.session_id, c.device_class order by c.mean_bpb nulls last, c.best_bpb
+    ) as place,
+    c.session_id, c.experiment_id, e.title, e.revision, c.device_class,
+    c.device_class = s.reference_class as reference, c.mean_bpb, c.sd_bpb, c.n, c.best_bpb, c.scored_runs,
+    e.verdict, e.delta_bpb, e.delta_low, e.delta_high
+from scores c
+join sessions s using (session_id)
+left join experiments e using (session_id, experiment_id);
+
+create view best_so_far as
+select session_id, device_class, ended_at, ended_t_s, run_id, experiment_id, val_bpb, least(before, val_bpb) as best_bpb,
+    before is null or val_bpb < before as improved
+from (
+    select *, min(val_bpb) over (
+        partition by session_id, device_class order by ended_t_s, run_id
+        rows between unbounded preceding and 1 preceding
+    ) as before
+    from runs where scored
+);
+
+create view utilisation as
+with allocated as (
+    select session_id, device, count(*) as attempts, sum(allocated_s) as allocated_s, sum(train_s) as train_s
+    from costs group by all
+)
+select d.session_id, d.device, d.device_class, d.node, coalesce(a.attempts, 0) as attempts,
+    greatest(s.last_t_s - d.seen_t_s - d.down_s - if(d.up, 0, s.last_t_s - d.since_t_s), 0) as up_s,
+    coalesce(a.allocated_s, 0) as allocated_s, coalesce(a.train_s, 0) as train_s,
+    coalesce(a.allocated_s, 0) / nullif(up_s, 0) as allocated_share,
+    coalesce(a.train_s, 0) / nullif(up_s, 0) as training_share
+from devices d
+join sessions s using (session_id)
+left join allocated a using (session_id, device);
+
+create view failures as
+select session_id, outcome, failure, count(*) as attempts, count(distinct run_id) as runs,
+    arg_max(run_id, ended_t_s) as last_run_id, max(ended_at) as last_at
+from attempts where outcome not in ('ok', 'cancelled', 'pruned') group by all;
+
+comment on table meta is 'what made this file: the SHA-256 of its schema and the DuckDB storage version';
+comment on table projection is 'how far the journal is ingested: everything up to event n is in these tables';
+comment on column projection.byte_offset is 'bytes: where event n ends in its segment';
+comment on table sessions is 'the session: one row';
+comment on column sessions.status is 'new, running, paused, stopping, ended or failed, as the journal says';
+comment on column sessions.budget_s is 'training seconds (gpu), process CPU seconds (cpu) or steps (steps) that a run may use';
+comment on column sessions.limits is 'JSON: hours, runs, gpu_hours, usd, consecutive_failures; what is absent has its default';
+comment on column sessions.reference_class is 'the device class with most devices: best values refer to it';
+comment on column sessions.incumbent is 'experiment_id of the best revision that evidence supports';
+comment on column sessions.last_n is 'number of the last event in this file';
+comment on column sessions.last_t_s is 'session seconds at that event: time with the engine up and not paused';
+comment on column sessions.unknown_events is 'events of a newer release, kept in the journal and ignored here';
+comment on table devices is 'GPUs or CPU slots, as they are now';
+comment on column devices.memory_mb is 'megabytes; 0 where memory does not bound a run';
+comment on column devices.seen_t_s is 'session seconds when the device first joined';
+comment on column devices.since_t_s is 'session seconds when it was last lost (up = false); else of no meaning';
+comment on column devices.down_s is 'session seconds of its ended absences';
+comment on table revisions is 'contents of train.py';
+comment on column revisions.revision is 'SHA-256 of train.py';
+comment on column revisions.patch is 'unified diff against the parent; against nothing for the first';
+comment on table experiments is 'hypotheses, with the verdict in force';
+comment on column experiments.parent is 'experiment_id that it is measured against';
+comment on column experiments.knobs is 'JSON: constants that differ from the parent, name to Python literal';
+comment on column experiments.seeds is 'seeds that the proposal asked for; confirmations add runs';
+comment on column experiments.verdict is 'kept, rejected or undecided; null before the first verdict';
+comment on column experiments.delta_bpb is 'bits per byte, this minus its reference; negative is better';
+comment on column experiments.delta_low is 'lower end of the confidence interval of delta_bpb';
+comment on column experiments.delta_high is 'upper end of the confidence interval of delta_bpb';
+comment on table runs is 'one revision, one seed; the numbers are those of its last attempt';
+comment on column runs.reason is 'baseline, screen, confirm or replicate; screen runs nominate and are no evidence';
+comment on column runs.status is 'queued, starting, running, or the outcome: ok, crash, oom, nan, timeout, cancelled, pruned, preempted, device_lost, unschedulable, image, infrastructure';
+comment on column runs.failure is 'why it did not end well; null where it did or is open';
+comment on column runs.val_bpb is 'validation bits per byte, lower is better';
+comment on column runs.tier is 'who measured: self_reported, unconfined, scored, audited';
+comment on column runs.scored is 'whether this run is evidence: it ended ok and a harness of ours measured it';
+comment on column runs.train_s is 'seconds of training (GPU) or process CPU seconds (CPU)';
+comment on column runs.startup_s is 'seconds before training, outside the budget';
+comment on column runs.score_s is 'seconds of scoring, outside the budget';
+comment on column runs.wall_s is 'session seconds from the start of the last attempt to its end';
+comment on column runs.peak_mem_mb is 'megabytes';
+comment on column runs.attempts is 'how many executions were begun';
+comment on column runs.queued_at is 'UTC; so are all timestamps';
+comment on column runs.queued_t_s is 'session seconds; so are all columns that end in _t_s';
+comment on table attempts is 'executions of runs on devices';
+comment on column attempts.outcome is 'as runs.status after the end; null while open';
+comment on column attempts.intent_t_s is 'session seconds when the device was allocated';
+comment on column attempts.train_s is 'seconds of training (GPU) or process CPU seconds (CPU)';
+comment on column attempts.peak_mem_mb is 'megabytes';
+comment on table metrics is 'samples of running attempts, at most 24 per run';
+comment on column metrics.frac is 'share of the budget that is spent, 0 to 1';
+comment on column metrics.loss is 'training loss, nats per token';
+comment on column metrics.util is 'share of the device in use, 0 to 1';
+comment on column metrics.mem_mb is 'megabytes';
+comment on table messages is 'all that was said: proposals, notes, verdicts, commands, limits';
+comment on column messages.author is 'researcher, engine or person';
+comment on column messages.kind is 'the kind of the event it comes from';
+comment on table verdicts is 'every verdict with its evidence; a later one on the same experiment supersedes';
+comment on column verdicts.delta_bpb is 'bits per byte, candidate minus reference; negative is better';
+comment on column verdicts.delta_low is 'lower end of the confidence interval of delta_bpb at alpha';
+comment on column verdicts.delta_high is 'upper end of the confidence interval of delta_bpb at alpha';
+comment on column verdicts.seeds is 'runs of the candidate in the comparison; nominating runs are left out';
+comment on column verdicts.sd_bpb is 'pooled standard deviation, with df degrees of freedom';
+comment on column verdicts.alpha is 'share of error that this look may spend';
+comment on column verdicts.want is 'how many more seeds would settle it; 0: none asked for';
+comment on table commands is 'what people asked for';
+comment on view costs is 'what each attempt has cost so far; no money yet';
+comment on column costs.kind is 'gpu or cpu: what the seconds are of';
+comment on column costs.allocated_s is 'session seconds that the device was taken, up to now where open';
+comment on column costs.train_s is 'seconds of training (gpu) or process CPU seconds (cpu)';
+comment on view leaderboard is 'experiments on each device class, by the mean of runs that are evidence; filter on reference';
+comment on column leaderboard.place is 'rank on its device class: by mean_bpb, those without one last by best_bpb';
+comment on column leaderboard.reference is 'whether this is the reference class';
+comment on column leaderboard.mean_bpb is 'mean val_bpb of scored runs that did not nominate';
+comment on column leaderboard.sd_bpb is 'sample standard deviation of the same';
+comment on column leaderboard.n is 'number of the same';
+comment on column leaderboard.best_bpb is 'lowest val_bpb of all scored runs: optimistic';
+comment on view best_so_far is 'scored runs as they ended, with the lowest val_bpb up to then on that device class';
+comment on view utilisation is 'per device: the share of its time up that was allocated, and that trained';
+comment on column utilisation.up_s is 'session seconds that the device was there';
+comment on column utilisation.allocated_share is 'allocated_s of up_s, 0 to 1';
+comment on column utilisation.training_share is 'train_s of up_s; on CPU slots CPU seconds of wall seconds';
+comment on view failures is 'failed attempts by outcome and reason; cancelled and pruned ones are no failures';

@@ -1,0 +1,299 @@
+"""What the numbers can bear: noise, differences of means, and the verdict rule. numpy-free, pure functions."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from core.events import Evidence, Verdict
+from core.state import Run, SessionState
+
+ALPHA_BY_LOOK = (0.01, 0.01)
+"""One-sided error that each look at a candidate may spend; their sum bounds the share of null ideas kept
+(Bonferroni over looks: Dunn 1961, "Multiple comparisons among means")."""
+
+SEEDS_BY_LOOK = (3, 3)
+"""Fresh seeds asked for before each look."""
+
+SCREEN_MARGIN_SD = 0.5
+"""A screened candidate is pursued where its nominating runs beat the reference by this many standard
+deviations of one run: below that a confirmation mostly buys a look at noise."""
+
+
+class Spread(NamedTuple):
+    """Noise of one run on one device class: standard deviation and its degrees of freedom."""
+
+    sd: float
+    df: int
+
+
+class Mean(NamedTuple):
+    """A mean with the number of runs behind it."""
+
+    mean: float
+    n: int
+
+
+def evidence_runs(state: SessionState, exp: str, cls: str) -> list[float]:
+    """Scores of an experiment on one device class that count as evidence: the nominating runs are left out."""
+    return [
+        run.val_bpb
+        for run in state.ledger.runs_of.get(exp, ())
+        if run.scored and run.device_class == cls and run.reason != "screen" and run.val_bpb is not None
+    ]
+
+
+def screen_runs(state: SessionState, exp: str, cls: str) -> list[float]:
+    """Scores of the runs that nominated an experiment, on one device class."""
+    return [
+        run.val_bpb
+        for run in state.ledger.runs_of.get(exp, ())
+        if run.scored and run.device_class == cls and run.reason == "screen" and run.val_bpb is not None
+    ]
+
+
+def mean_of(values: Sequence[float]) -> Mean | None:
+    """Arithmetic mean, or None of nothing."""
+    return Mean(math.fsum(values) / len(values), len(values)) if values else None
+
+
+def pooled_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
+    """Pooled within-group standard deviation: sqrt(sum of squares / sum of (n-1)).
+
+    Source: Snedecor & Cochran, Statistical Methods, 8th ed., §6.7. None without any replicate.
+    """
+    squares, df = 0.0, 0
+    for values in groups:
+        if len(values) >= 2:
+            center = math.fsum(values) / len(values)
+            squares += math.fsum((value - center) ** 2 for value in values)
+            df += len(values) - 1
+    return Spread(math.sqrt(squares / df), df) if df else None
+
+
+def noise(state: SessionState, cls: str) -> Spread | None:
+    """Run-to-run noise on a device class, pooled over every experiment that was replicated there."""
+    return pooled_spread(evidence_runs(state, exp, cls) for exp in list(state.ledger.runs_of))
+
+
+def t_cdf(x: float, df: int) -> float:
+    """Student's t distribution function, through the regularised incomplete beta function.
+
+    Source: Abramowitz & Stegun, Handbook of Mathematical Functions, 26.7.1 and 26.5.27.
+    """
+    tail = 0.5 * _incomplete_beta(df / 2.0, 0.5, df / (df + x * x))
+    return 1.0 - tail if x > 0 else tail
+
+
+@functools.lru_cache(maxsize=4096)
+def t_quantile(p: float, df: int) -> float:
+    """The x with t_cdf(x, df) = p, by bisection to 1e-10. 0 < p < 1, df >= 1."""
+    if p < 0.5:
+        return -t_quantile(1.0 - p, df)
+    low, high = 0.0, 1.0
+    while t_cdf(high, df) < p:
+        high *= 2.0
+    while high - low > 1e-10 * max(1.0, high):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if t_cdf(middle, df) < p else (low, middle)
+    return (low + high) / 2.0
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """Regularised incomplete beta I_x(a, b) by its continued fraction (A&S 26.5.8, modified Lentz)."""
+    if x <= 0.0 or x >= 1.0:
+        return 0.0 if x <= 0.0 else 1.0
+    if x > (a + 1.0) / (a + b + 2.0):
+        return 1.0 - _incomplete_beta(b, a, 1.0 - x)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
+    tiny = 1e-300
+    c, d = 1.0, 1.0 / max(abs(1.0 - (a + b) * x / (a + 1.0)), tiny)
+    fraction = d
+    for m in range(1, 300):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        step = 1.0
+        for term in (even, odd):
+            d = 1.0 / (1.0 + term * d or tiny)
+            c = 1.0 + term / c or tiny
+            step = c * d
+            fraction *= step
+        if abs(step - 1.0) < 1e-15:
+            break
+    return front * fraction / a
+
+
+def interval_of(
+    values: Sequence[float], spread: Spread | None, confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Two-sided confidence interval of a mean, with the pooled spread. None without noise or values."""
+    mean = mean_of(values)
+    if mean is None or spread is None:
+        return None
+    half = t_quantile(0.5 + confidence / 2, spread.df) * spread.sd / math.sqrt(mean.n)
+    return mean.mean - half, mean.mean + half
+
+
+def judge(state: SessionState, exp: str) -> Verdict | None:
+    """The verdict that the evidence supports now, or None while its reference is still being measured.
+
+    The rule (DESIGN §6): difference of means on the reference class against t * s * sqrt(1/n1 + 1/n2), with s
+    pooled over all replicated experiments there; the runs that nominated the candidate are left out; each look
+    spends its stated alpha.
+    """
+    proposal = state.experiment(exp)
+    cls = state.reference_class()
+    if proposal is None or cls is None:
+        return None
+    if proposal.parent is None:
+        return _judge_baseline(state, exp, cls)
+    reference = state.now.incumbent
+    if reference is None:
+        return None
+    if reference == exp:
+        standing = state.verdict(exp)
+        return Verdict(
+            exp=exp,
+            verdict="kept",
+            reason="it is the incumbent; these runs sharpen its mean",
+            delta=standing.delta if standing else None,
+            interval=standing.interval if standing else None,
+            evidence=standing.evidence if standing else None,
+        )
+    runs = state.ledger.runs_of.get(exp, [])
+    if not any(run.scored for run in runs):
+        return _judge_without_score(exp, runs)
+    confirmed = evidence_runs(state, exp, cls)
+    if not confirmed:
+        return _judge_screen(state, exp, reference, cls)
+    return _judge_evidence(state, exp, reference, cls, confirmed)
+
+
+def _judge_baseline(state: SessionState, exp: str, cls: str) -> Verdict:
+    values = evidence_runs(state, exp, cls)
+    spread = pooled_spread([values])
+    if spread is None:
+        runs = state.ledger.runs_of.get(exp, [])
+        return Verdict(
+            exp=exp,
+            verdict="undecided",
+            reason="the baseline has fewer than two scores"
+            + (f"; its last failure: {runs[-1].outcome} {runs[-1].failure}".rstrip() if runs else ""),
+        )
+    center = math.fsum(values) / len(values)
+    reason = (
+        f"the reference: {center:.4f} over {len(values)} seeds, one run varies by {spread.sd:.4f} (sd) on {cls}"
+    )
+    evidence = Evidence(
+        cls=cls, n=len(values), mean=center, n_ref=0, mean_ref=None, ref="", sd=spread.sd, df=spread.df
+    )
+    return Verdict(exp=exp, verdict="kept", reason=reason, evidence=evidence)
+
+
+def _judge_without_score(exp: str, runs: Sequence[Run]) -> Verdict:
+    if not runs or all(run.outcome in ("cancelled", "pruned") for run in runs):
+        return Verdict(exp=exp, verdict="undecided", reason="cancelled before it had a score")
+    last = next(run for run in reversed(runs) if run.outcome not in ("cancelled", "pruned"))
+    told = f": {last.failure}" if last.failure else ""
+    return Verdict(exp=exp, verdict="rejected", reason=f"no score, its runs ended as {last.outcome}{told}")
+
+
+def _judge_screen(state: SessionState, exp: str, reference: str, cls: str) -> Verdict | None:
+    """Decide whether a candidate that has nominating runs only is worth seeds of its own."""
+    spread = noise(state, cls)
+    base = mean_of(evidence_runs(state, reference, cls))
+    if spread is None or base is None:
+        return None
+    nominated = mean_of(screen_runs(state, exp, cls))
+    if nominated is None:
+        return Verdict(
+            exp=exp,
+            verdict="undecided",
+            want=SEEDS_BY_LOOK[0],
+            reason=f"screened on another device class than {cls}; measured there next",
+        )
+    delta = nominated.mean - base.mean
+    said = f"screened at {nominated.mean:.4f}, {delta:+.4f} against {reference}"
+    if delta > -SCREEN_MARGIN_SD * spread.sd:
+        return Verdict(
+            exp=exp,
+            verdict="rejected",
+            delta=delta,
+            reason=f"{said}: no gain beyond {SCREEN_MARGIN_SD} sd of one run ({spread.sd:.4f})",
+        )
+    return Verdict(
+        exp=exp,
+        verdict="undecided",
+        delta=delta,
+        want=SEEDS_BY_LOOK[0],
+        reason=f"{said}: promising, but it was picked for this number; {SEEDS_BY_LOOK[0]} fresh seeds decide",
+    )
+
+
+def _judge_evidence(
+    state: SessionState, exp: str, reference: str, cls: str, confirmed: Sequence[float]
+) -> Verdict | None:
+    spread = noise(state, cls)
+    base = mean_of(evidence_runs(state, reference, cls))
+    mine = mean_of(confirmed)
+    if spread is None or base is None or mine is None:
+        return None
+    look = _looks(state, exp) + 1
+    alpha = ALPHA_BY_LOOK[min(look, len(ALPHA_BY_LOOK)) - 1]
+    delta = mine.mean - base.mean
+    se = spread.sd * math.sqrt(1.0 / mine.n + 1.0 / base.n)
+    bar = t_quantile(1.0 - alpha, spread.df) * se
+    half = t_quantile(0.975, spread.df) * se
+    evidence = Evidence(
+        cls=cls,
+        n=mine.n,
+        mean=mine.mean,
+        n_ref=base.n,
+        mean_ref=base.mean,
+        ref=reference,
+        sd=spread.sd,
+        df=spread.df,
+        look=look,
+        alpha=alpha,
+    )
+    said = (
+        f"{mine.mean:.4f} over {mine.n} fresh seeds against {base.mean:.4f} over {base.n} of {reference}: "
+        f"{delta:+.4f} ± {half:.4f}, the bar at look {look} is {-bar:+.4f}"
+    )
+    interval = (delta - half, delta + half)
+    if mine.n >= 2 and delta < -bar:
+        return Verdict(
+            exp=exp,
+            verdict="kept",
+            reason=f"better beyond the noise: {said}",
+            delta=delta,
+            interval=interval,
+            evidence=evidence,
+        )
+    if delta - half >= 0.0 or (look > 1 and delta >= 0.0):
+        return Verdict(
+            exp=exp,
+            verdict="rejected",
+            reason=f"not better: {said}",
+            delta=delta,
+            interval=interval,
+            evidence=evidence,
+        )
+    more = SEEDS_BY_LOOK[look] if look < len(SEEDS_BY_LOOK) and delta < 0.0 else 0
+    tail = f"; {more} more seeds decide" if more else "; what it may gain is below what these runs can resolve"
+    return Verdict(
+        exp=exp,
+        verdict="undecided" if more or delta < 0.0 else "rejected",
+        reason=f"inside the noise: {said}{tail}",
+        delta=delta,
+        interval=interval,
+        evidence=evidence,
+        want=more,
+    )
+
+
+def _looks(state: SessionState, exp: str) -> int:
+    standing = state.verdict(exp)
+    return standing.evidence.look if standing is not None and standing.evidence is not None else 0
