@@ -300,7 +300,7 @@ def _command(state: SessionState, event: Command) -> None:
         case "cancel":
             for run in state.now.runs.values():
                 if event.arg in (run.run, run.exp) and run.cancel is None:
-                    state.now.to_cancel[run.run] = f"cancelled by {event.client}"
+                    state.now.to_cancel[run.run] = "cancelled by command"
         case _:
             pass
 

@@ -1,0 +1,155 @@
+"""The engine's process: `python -P -m core.engine SESSION_FOLDER`, started detached by `run` and `resume`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from core.clock import RealClock
+from core.control import EngineGone
+from core.engine.loop import Engine
+from core.engine.opening import Opening
+from core.engine.recorder import Recorder
+from core.engine.server import ControlServer
+from core.events import SessionStarted, Target
+from core.executor import ExecutorConfig, ExecutorError
+from core.journal import Journal, JournalBroken, JournalDamaged
+from core.projection.client import Projection, ProjectionFailed
+from core.reduce import apply
+from core.registry import UnknownName, executor_factory, researcher_factory
+from core.session import EngineInfo, SessionConfig, SessionError, SessionFolder
+from core.state import SessionState
+from core.target import TargetError, read_source, sha256_of
+from core.version import installed_version
+
+_KNOWN = (SessionError, ExecutorError, JournalDamaged, JournalBroken, TargetError, UnknownName, EngineGone, OSError)
+
+
+def main(argv: list[str]) -> int:
+    """Work on a session until it ends. Exit codes: 0 ended or left, 1 failed, 2 usage."""
+    if len(argv) != 1:
+        sys.stderr.write("usage: python -P -m core.engine SESSION_FOLDER\n")
+        return 2
+    folder = SessionFolder(Path(argv[0]).absolute())
+    os.umask(0o077)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a dropped SSH link is nothing to an engine
+    try:
+        with folder.lock():
+            return _work_and_tell(folder)
+    except SessionError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def _work_and_tell(folder: SessionFolder) -> int:
+    try:
+        return asyncio.run(_work(folder))
+    except _KNOWN as error:
+        sentence = str(error)
+    except BaseException as error:  # noqa: BLE001  the engine's last words, whatever ended it
+        traceback.print_exc()
+        sentence = f"the engine failed: {type(error).__name__}: {error}; the traceback is in {folder.log_path}"
+    sys.stderr.write(f"{sentence}\n")
+    folder.write(folder.engine_path, _info("", error=sentence))
+    return 1
+
+
+async def _work(folder: SessionFolder) -> int:
+    config = folder.config()
+    state = SessionState()
+    journal = Journal(folder.journal_dir, on_event=lambda event: apply(state, event))
+    if journal.cut_bytes:
+        sys.stderr.write(f"cut a torn tail of {journal.cut_bytes} bytes off the journal\n")
+    if state.now.ended is not None:
+        raise SessionError(f"session {config.name} has ended ({state.now.ended.reason}); 'replay' shows it")
+    clock = RealClock(state.now.t_s)
+    engine = _assemble(folder, config, state, journal, clock)
+    await engine.open()
+    projection = Projection(folder.path)
+    await projection.start()
+    server = ControlServer(engine, folder.socket_path, installed_version(), lambda: _publish(engine, projection))
+    await server.open()
+    folder.write(folder.engine_path, _info(str(folder.socket_path)))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, engine.leave)
+    try:
+        await engine.run()
+    finally:
+        await server.close()
+        engine.recorder.close()
+        await projection.close()
+        folder.write(folder.engine_path, _info(""))
+    return 1 if state.status == "failed" else 0
+
+
+def _assemble(
+    folder: SessionFolder, config: SessionConfig, state: SessionState, journal: Journal, clock: RealClock
+) -> Engine:
+    target_dir = Path(config.target_dir)
+    executor = executor_factory(config.executor)(
+        ExecutorConfig(
+            session=config.session,
+            session_dir=folder.path,
+            target_dir=target_dir,
+            corpus_dir=Path(config.corpus_dir),
+            python=config.python,
+            seed=config.seed,
+            clock=clock,
+            budget_s=config.budget_s,
+            budget_kind=config.budget_kind,
+            seq_len=config.seq_len,
+            eval_tokens=config.eval_tokens,
+            gpus=config.gpus,
+            sandbox=config.sandbox,
+            options={"max_steps": int(config.budget_s)} if config.budget_kind == "steps" else {},
+        )
+    )
+    opening = Opening(
+        SessionStarted(
+            session=config.session,
+            name=config.name,
+            seed=config.seed,
+            simulated=config.simulated,
+            epoch=config.created_unix_s,
+            executor=config.executor,
+            researcher=config.researcher,
+            limits=config.limits,
+            target=Target(
+                budget_s=config.budget_s,
+                budget_kind=config.budget_kind,
+                seq_len=config.seq_len,
+                eval_tokens=config.eval_tokens,
+                profile=config.profile,
+                corpus=config.corpus_sha256,
+                harness=sha256_of(target_dir / "harness.py"),
+            ),
+            version=config.version,
+        ),
+        read_source(target_dir / "train.py", config.overrides),
+    )
+    recorder = Recorder(journal, state, clock)
+    return Engine(state, recorder, clock, executor, researcher_factory(config.researcher)(), opening)
+
+
+async def _publish(engine: Engine, projection: Projection) -> str:
+    await engine.recorder.durable()
+    n = engine.state.now.n
+    try:
+        return f"published up to event {await projection.publish(n)}"
+    except ProjectionFailed as error:
+        return str(error)
+
+
+def _info(socket: str, error: str = "") -> EngineInfo:
+    return EngineInfo(
+        pid=os.getpid(), socket=socket, version=installed_version(), started_unix_s=time.time(), error=error
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,194 @@
+"""The bench inside the engine: checks a researcher's proposals, records them, and wakes it when it has asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from core.bench import Accepted, BenchClosed, Proposal, Rejected, Wake
+from core.engine.decide import fresh_seeds
+from core.events import (
+    CancelRequested,
+    ConfirmRequested,
+    ExperimentProposed,
+    Note,
+    RevisionAdded,
+)
+from core.patching import (
+    PatchError,
+    apply_edits,
+    check_source,
+    effective_fingerprint,
+    read_constants,
+    revision_id,
+    set_constants,
+    unified_diff,
+)
+
+if TYPE_CHECKING:
+    from core.engine.loop import Engine
+
+T = TypeVar("T")
+MAX_BATCH = 256
+"""More proposals in one call are a mistake, not a plan."""
+
+
+class EngineBench:
+    """See core.bench.Bench."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.state = engine.state
+
+    async def propose(self, batch: Sequence[Proposal], *, call: str, rationale: str) -> list[Accepted | Rejected]:
+        self._check_open()
+        answers = [
+            self._propose_one(proposal, f"{call}#{index}", rationale)
+            for index, proposal in enumerate(batch[:MAX_BATCH])
+        ]
+        too_many = f"more than {MAX_BATCH} proposals in one call; propose the rest when these have results"
+        return [*answers, *(Rejected(proposal.title, too_many) for proposal in batch[MAX_BATCH:])]
+
+    async def wait(
+        self, *, queue_below: int | None = None, settled_above: int | None = None, until_s: float | None = None
+    ) -> Wake:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def look() -> None:
+            queued, settled = self._queued(), self._settled()
+            reached = (
+                (queue_below is not None and queued < queue_below)
+                or (settled_above is not None and settled > settled_above)
+                or (until_s is not None and self._engine.clock.now() >= until_s)
+                or self._closing()
+            )
+            if reached and not done.done():
+                done.set_result(None)
+
+        if until_s is not None:
+            self._engine.clock.call_at(until_s, ("bench-wait", 0, 0), look)
+        with self._engine.woken(look):
+            look()
+            await done
+        self._check_open()
+        return Wake(self._queued(), self._settled())
+
+    async def confirm(self, exp: str, *, seeds: int, device_class: str | None, call: str) -> None:
+        self._check_open()
+        if call in self.state.ledger.calls:
+            return
+        self._engine.take(
+            ConfirmRequested(exp=exp, call=call, seeds=fresh_seeds(self.state, exp, seeds), cls=device_class)
+        )
+
+    async def cancel(self, exp: str, reason: str, *, call: str) -> None:
+        for run in self.state.open_runs_of(exp):
+            if run.cancel is None:
+                attempt = "" if run.status == "queued" else run.attempt
+                self._engine.take(CancelRequested(run=run.run, attempt=attempt, reason=reason, call=call))
+
+    async def read_code(self, ref: str) -> str:
+        return self._engine.revisions.text(self._engine.revisions.resolve(ref))
+
+    async def note(self, text: str, *, call: str) -> None:
+        self._check_open()
+        if call not in self.state.ledger.calls:
+            self._engine.take(Note(text=text, call=call))
+
+    async def compute(self, fn: Callable[..., T], *args: Any) -> T:
+        with self._engine.clock.hold(live=False):
+            return await asyncio.to_thread(fn, *args)
+
+    def rng(self, *key: int | str) -> np.random.Generator:
+        seed = self.state.now.started.seed if self.state.now.started is not None else 0
+        digest = hashlib.sha256(repr((seed, *key)).encode()).digest()
+        return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+    def _queued(self) -> int:
+        now = self.state.now
+        return len(now.queue) + len(now.queue_first) + len(now.owed)
+
+    def _settled(self) -> int:
+        counts = self.state.now.counts
+        return counts.finished + counts.failed + counts.cancelled
+
+    def _closing(self) -> bool:
+        now = self.state.now
+        return bool(now.stop) or now.ended is not None or any(name != "disk" for name in now.limits_hit)
+
+    def _check_open(self) -> None:
+        if self._closing():
+            raise BenchClosed
+
+    def _propose_one(self, proposal: Proposal, call: str, rationale: str) -> Accepted | Rejected:
+        known = self.state.ledger.calls.get(call)
+        if known:
+            experiment = self.state.experiment(known[0])
+            assert experiment is not None
+            return Accepted(experiment.exp, experiment.revision)
+        base = self.state.experiment(proposal.base)
+        if base is None:
+            return Rejected(proposal.title, f"there is no experiment {proposal.base!r} to start from")
+        parent_text = self._engine.revisions.text(base.revision)
+        try:
+            text = set_constants(apply_edits(parent_text, proposal.edits), proposal.constants)
+            check_source(text)
+            effective = effective_fingerprint(text)
+        except PatchError as error:
+            return Rejected(proposal.title, str(error))
+        twin = self.state.ledger.experiment_of_effective.get(effective)
+        if twin is not None and not proposal.control:
+            return Rejected(proposal.title, f"{twin} is the same file in effect", duplicate_of=twin)
+        return self._record(proposal, call, rationale, parent_text, text, effective, base)
+
+    def _record(
+        self,
+        proposal: Proposal,
+        call: str,
+        rationale: str,
+        parent_text: str,
+        text: str,
+        effective: str,
+        base: ExperimentProposed,
+    ) -> Accepted:
+        revision = revision_id(text)
+        if revision not in self.state.ledger.revision_index:
+            self._engine.take(
+                RevisionAdded(
+                    revision=revision,
+                    parent=base.revision,
+                    patch=unified_diff(parent_text, text),
+                    effective=effective,
+                )
+            )
+        exp = f"e{len(self.state.ledger.experiments) + 1}"
+        self._engine.take(
+            ExperimentProposed(
+                exp=exp,
+                call=call,
+                revision=revision,
+                parent=base.exp,
+                title=proposal.title,
+                hypothesis=proposal.hypothesis,
+                rationale=rationale,
+                design=proposal.design,
+                knobs=changed_constants(parent_text, text),
+                seeds=fresh_seeds(self.state, exp, proposal.seeds),
+                cls=proposal.cls,
+            )
+        )
+        return Accepted(exp, revision)
+
+
+def changed_constants(parent: str, child: str) -> dict[str, str]:
+    """Constants whose value differs from the parent's, as the child's literals."""
+    before, after = read_constants(parent), read_constants(child)
+    return {
+        name: constant.literal
+        for name, constant in after.items()
+        if name not in before or before[name].value != constant.value
+    }

@@ -1,0 +1,152 @@
+"""The engine's next decision as a pure function of the state: one event, or None when all is settled."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from core.events import (
+    AnyEvent,
+    CancelRequested,
+    ConfirmRequested,
+    Incumbent,
+    LimitHit,
+    RunIntent,
+    RunQueued,
+    SessionEnded,
+)
+from core.limits import binding_limit
+from core.state import Owed, SessionState
+from core.statistics import judge
+
+
+def decide(state: SessionState) -> AnyEvent | None:
+    """What is to be recorded next. Called after every recorded input until it returns None."""
+    if state.now.started is None or state.now.ended is not None:
+        return None
+    for rule in _RULES:
+        event = rule(state)
+        if event is not None:
+            return event
+    return None
+
+
+def fresh_seeds(state: SessionState, exp: str, count: int) -> list[int]:
+    """Seeds that no run of this experiment has had, and no other experiment shares: a hash of who asks."""
+    session_seed = state.now.started.seed if state.now.started is not None else 0
+    given = state.ledger.seeds_given.get(exp, 0)
+    return [_seed(session_seed, exp, given + i) for i in range(count)]
+
+
+def _seed(session_seed: int, exp: str, index: int) -> int:
+    digest = hashlib.sha256(f"{session_seed}/{exp}/{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _cancel(state: SessionState) -> AnyEvent | None:
+    """Commands name runs to cancel; `stop now` cancels all, `stop finish` only what is not under way."""
+    for name, reason in state.now.to_cancel.items():
+        return CancelRequested(run=name, attempt=state.now.runs[name].attempt, reason=reason)
+    if not state.now.stop:
+        return None
+    for run in state.now.runs.values():
+        if run.cancel is None and (state.now.stop == "now" or run.status == "queued"):
+            attempt = "" if run.status == "queued" else run.attempt
+            return CancelRequested(run=run.run, attempt=attempt, reason="the session stops")
+    return None
+
+
+def _queue(state: SessionState) -> AnyEvent | None:
+    """Turn what proposals and confirmations promised into queued runs."""
+    if not state.now.owed or state.now.stop:
+        return None
+    owed: Owed = state.now.owed[0]
+    number = state.now.counts.submitted + 1
+    return RunQueued(run=f"r{number}", exp=owed.exp, seed=owed.seed, reason=owed.reason, cls=owed.cls)
+
+
+def _judge(state: SessionState) -> AnyEvent | None:
+    """Give every experiment whose runs are all in the verdict that its evidence supports."""
+    for exp in state.now.judge:
+        verdict = judge(state, exp)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+def _crown(state: SessionState) -> AnyEvent | None:
+    """The experiment that was kept last becomes the incumbent: it was tested against the one before."""
+    if not state.ledger.verdicts:
+        return None
+    last = state.ledger.verdicts[-1]
+    crowned = {exp for _, exp in state.ledger.incumbents}
+    if last.verdict == "kept" and last.exp not in crowned:
+        return Incumbent(exp=last.exp)
+    return None
+
+
+def _confirm(state: SessionState) -> AnyEvent | None:
+    """Grant the seeds that verdicts ask for, on the reference class."""
+    if state.now.stop:
+        return None
+    for exp, count in state.now.wanted.items():
+        call = f"engine:{exp}:{state.ledger.seeds_given.get(exp, 0)}"
+        return ConfirmRequested(
+            exp=exp, call=call, seeds=fresh_seeds(state, exp, count), cls=state.reference_class()
+        )
+    return None
+
+
+def _limit(state: SessionState) -> AnyEvent | None:
+    """Say once when a limit begins to bind, and once when it does no longer."""
+    hit = binding_limit(state)
+    name = hit[0] if hit is not None else None
+    if hit is not None and name not in state.now.limits_hit:
+        return LimitHit(limit=hit[0], detail=hit[1])
+    for known in state.now.limits_hit:
+        if known not in (name, "disk"):
+            return LimitHit(limit=known, detail="no longer binding", cleared=True)
+    return None
+
+
+def _start(state: SessionState) -> AnyEvent | None:
+    """Match the first queued run with a free device of its class; evidence goes before screening."""
+    if state.now.paused or state.now.stop or state.now.limits_hit or not state.now.free:
+        return None
+    for name in (*state.now.queue_first, *state.now.queue):
+        run = state.now.runs[name]
+        for device_name in state.now.free:
+            device = state.now.devices[device_name]
+            if run.cls is None or run.cls == device.cls:
+                attempt = f"{run.run}.{len(run.attempts) + 1}"
+                return RunIntent(run=run.run, attempt=attempt, device=device.device, cls=device.cls)
+    return None
+
+
+def _end(state: SessionState) -> AnyEvent | None:
+    """End when nothing runs and nothing more can come."""
+    in_flight = any(run.status != "queued" for run in state.now.runs.values())
+    if in_flight:
+        return None
+    if state.now.stop:
+        return SessionEnded(reason="stopped by command")
+    final = [hit for name, hit in state.now.limits_hit.items() if name != "disk"]
+    if final:
+        failed = final[0].limit == "consecutive_failures"
+        return SessionEnded(reason=f"limit {final[0].limit}: {final[0].detail}", failed=failed)
+    research_ended = state.now.research_ended
+    if research_ended is not None and not state.now.runs and not state.now.owed and not state.now.wanted:
+        return SessionEnded(reason=research_ended.reason, failed=research_ended.failed)
+    return None
+
+
+_RULES: tuple[Callable[[SessionState], AnyEvent | None], ...] = (
+    _cancel,
+    _crown,
+    _judge,
+    _confirm,
+    _queue,
+    _limit,
+    _start,
+    _end,
+)

@@ -1,0 +1,279 @@
+"""The engine's loop: record an input, decide until all is settled, then perform what was decided, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+from core.bench import BenchClosed, Researcher
+from core.clock import Clock
+from core.engine.bench import EngineBench
+from core.engine.convert import event_of
+from core.engine.decide import decide
+from core.engine.opening import Opening
+from core.engine.recorder import Recorder
+from core.events import (
+    AnyEvent,
+    CancelRequested,
+    DeviceLost,
+    DeviceSeen,
+    ResearchEnded,
+    RunIntent,
+    SessionEnded,
+)
+from core.executor import (
+    AttemptSpec,
+    Device,
+    Executor,
+    ExecutorEvent,
+    Finished,
+    NeverStarted,
+    OpenAttempt,
+    Progress,
+    Started,
+)
+from core.executor import DeviceLost as LostPayload
+from core.executor import DeviceSeen as SeenPayload
+from core.revisions import Revisions
+from core.state import Run, SessionState
+
+_TICK_KEY = ("engine-limit", 0, 0)
+
+
+class Engine:
+    """Drives one session from an opened journal to its end, or to the engine's own end.
+
+    Args:
+        state: the fold of the journal so far.
+        recorder, clock, executor, researcher: see there.
+        opening: what a new session starts with.
+    """
+
+    def __init__(
+        self,
+        state: SessionState,
+        recorder: Recorder,
+        clock: Clock,
+        executor: Executor,
+        researcher: Researcher,
+        opening: Opening,
+    ) -> None:
+        self.state = state
+        self.recorder = recorder
+        self.clock = clock
+        self.revisions = Revisions(state)
+        self._executor = executor
+        self._researcher = researcher
+        self._opening = opening
+        self._effects: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._over = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._waiters: list[Callable[[], None]] = []
+        recorder.on_space = self.settle
+
+    async def open(self) -> None:
+        """Find the devices and record how the session begins. Raises ExecutorError."""
+        self.clock.touch()
+        devices = await self._executor.open(self.on_executor_events)
+        for event in self._opening.events(self.state):
+            self.recorder.record(event)
+        self._meet(devices)
+        for event in self._opening.baseline(self.state):
+            self.recorder.record(event)
+        await self.recorder.durable()
+
+    async def run(self) -> None:
+        """Work until the session ends, or until `leave`. Raises what any task or callback raised."""
+        asyncio.get_running_loop().set_exception_handler(self._on_callback_error)
+        await self._executor.adopt(
+            self._open_attempts(), {d.device: d.seq for d in self.state.now.devices.values()}
+        )
+        self._arm_limit()
+        self.settle()
+        tasks = [asyncio.create_task(self._perform()), asyncio.create_task(self._research())]
+        for task in tasks:
+            task.add_done_callback(self._on_task_done)
+        await self._over.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
+        await self._executor.close(kill=self.state.now.ended is not None)
+        await self.recorder.durable()
+
+    def leave(self) -> None:
+        """End the engine but not the session: attempts go on, and a later engine adopts them."""
+        self._over.set()
+
+    def take(self, event: AnyEvent) -> None:
+        """Record an outside input at the present moment, and act on it."""
+        self.clock.touch()
+        self.recorder.record(event)
+        self._act(event)
+        self.settle()
+
+    def settle(self) -> None:
+        """Decide until nothing is left to decide; queue the side effects; wake whoever waits."""
+        while (event := decide(self.state)) is not None:
+            self.recorder.record(event)
+            self._act(event)
+        self._keep_time()
+        for wake in list(self._waiters):
+            wake()
+
+    def on_executor_events(self, events: Sequence[ExecutorEvent]) -> None:
+        """Take what the executor saw, in its order."""
+        self.clock.touch()
+        for event in events:
+            self._take_executor_event(event)
+        self.settle()
+
+    @contextlib.contextmanager
+    def woken(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Call `wake` after every settled input, while in the context."""
+        self._waiters.append(wake)
+        try:
+            yield
+        finally:
+            self._waiters.remove(wake)
+
+    # -- deciding and acting
+
+    def _act(self, event: AnyEvent) -> None:
+        match event:
+            case RunIntent():
+                self._effects.put_nowait(lambda: self._start(event))
+            case CancelRequested() if event.attempt:
+                self._effects.put_nowait(lambda: self._executor.cancel(event.attempt, event.reason))
+            case SessionEnded():
+                self._over.set()
+            case _:
+                pass
+
+    async def _perform(self) -> None:
+        """Perform side effects one after the other; facts that precede them are durable first."""
+        while True:
+            effect = await self._effects.get()
+            if self._executor.external:
+                await self.recorder.durable()
+            await effect()
+
+    async def _start(self, intent: RunIntent) -> None:
+        run = self.state.now.runs.get(intent.run)
+        if run is not None and run.attempt == intent.attempt:
+            await self._executor.start(self._spec(run))
+
+    def _spec(self, run: Run) -> AttemptSpec:
+        proposal, started = self.state.experiment(run.exp), self.state.now.started
+        if proposal is None or started is None:
+            raise AssertionError(f"run {run.run} of an experiment that was never proposed")
+        return AttemptSpec(
+            run=run.run,
+            attempt=run.attempt,
+            device=run.device,
+            device_class=run.device_class,
+            revision=proposal.revision,
+            source=self.revisions.text(proposal.revision),
+            seed=run.seed,
+            budget_s=started.target.budget_s,
+            intent_t_s=run.intent_t_s or 0.0,
+        )
+
+    def _open_attempts(self) -> list[OpenAttempt]:
+        open_runs = [run for run in self.state.now.runs.values() if run.status in ("starting", "running")]
+        return [OpenAttempt(self._spec(run), run.seq, run.status == "running") for run in open_runs]
+
+    # -- inputs
+
+    def _meet(self, devices: Sequence[Device]) -> None:
+        """Record devices that are new or back, and those that are gone since the last engine."""
+        present = {device.device: device for device in devices}
+        for device in devices:
+            self._see(device.device, SeenPayload(device.cls, device.node, device.memory_mb))
+        for known in list(self.state.now.devices.values()):
+            if known.up and known.device not in present:
+                self._lose(known.device, "not there when the engine started")
+
+    def _see(self, name: str, seen: SeenPayload) -> None:
+        known = self.state.now.devices.get(name)
+        if known is not None and known.up and (known.cls, known.memory_mb) == (seen.cls, seen.memory_mb):
+            return
+        seq = known.seq + 1 if known is not None else 1
+        self.recorder.record(
+            DeviceSeen(device=name, seq=seq, cls=seen.cls, node=seen.node, memory_mb=seen.memory_mb)
+        )
+
+    def _lose(self, name: str, reason: str) -> None:
+        known = self.state.now.devices.get(name)
+        if known is not None and known.up:
+            self.recorder.record(DeviceLost(device=name, seq=known.seq + 1, reason=reason))
+
+    def _take_executor_event(self, event: ExecutorEvent) -> None:
+        match event.payload:
+            case SeenPayload():
+                self._see(event.subject, event.payload)
+            case LostPayload():
+                self._lose(event.subject, event.payload.reason)
+            case NeverStarted():
+                self._start_again(event.subject)
+            case Started() | Progress() | Finished():
+                self._take_attempt_event(event.subject, event.seq, event.payload)
+
+    def _start_again(self, attempt: str) -> None:
+        run = self.state.now.runs.get(attempt.partition(".")[0])
+        if run is not None and run.attempt == attempt:
+            spec = self._spec(run)
+            self._effects.put_nowait(lambda: self._executor.start(spec))
+
+    def _take_attempt_event(self, attempt: str, seq: int, payload: Started | Progress | Finished) -> None:
+        run = self.state.now.runs.get(attempt.partition(".")[0])
+        if run is None or run.attempt != attempt or seq <= run.seq or run.status == "queued":
+            return  # seen before, or of an attempt that is history
+        self.recorder.record(event_of(run.run, attempt, seq, payload))
+
+    # -- time
+
+    def _keep_time(self) -> None:
+        """A pause stops the session's time once nothing runs any more."""
+        in_flight = any(run.status != "queued" for run in self.state.now.runs.values())
+        if self.state.now.paused and not in_flight:
+            self.clock.pause()
+        else:
+            self.clock.resume()
+
+    def _arm_limit(self) -> None:
+        """Look again when the wall-time limit begins to bind, even if nothing else happens."""
+        limits = self.state.now.started.limits if self.state.now.started is not None else None
+        if limits is not None and limits.hours is not None:
+            self.clock.call_at(limits.hours * 3600.0, _TICK_KEY, self.settle)
+
+    # -- research
+
+    async def _research(self) -> None:
+        if self.state.now.research_ended is not None:
+            return
+        try:
+            reason = await self._researcher.research(EngineBench(self))
+        except BenchClosed:
+            return
+        self.take(ResearchEnded(reason=reason, failed=self.state.now.incumbent is None))
+
+    # -- failure
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._fail(task.exception())
+
+    def _on_callback_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            self._fail(error)
+        else:
+            loop.default_exception_handler(context)
+
+    def _fail(self, error: BaseException | None) -> None:
+        if self._failure is None:
+            self._failure = error
+        self._over.set()

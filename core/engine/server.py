@@ -1,0 +1,111 @@
+"""The control channel, engine side: a private Unix socket that answers one JSON line with one JSON line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from core.control import COMMANDS, MAX_LINE_BYTES, Reply, Request
+from core.engine.loop import Engine
+from core.events import Command
+
+_MAX_ARG_CHARS = 4000
+
+
+class ControlServer:
+    """Serves one engine. Other users cannot connect: the socket is 0600 in a folder that is theirs to nobody.
+
+    Args:
+        publish: makes a fresh snapshot of the projection and returns a sentence.
+    """
+
+    def __init__(self, engine: Engine, path: Path, version: str, publish: Callable[[], Awaitable[str]]) -> None:
+        self._engine, self._path, self._version, self._publish = engine, path, version, publish
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Listen. A socket file that a dead engine left is replaced: we hold the session's lock."""
+        self._path.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MAX_LINE_BYTES)
+        finally:
+            os.umask(mask)
+
+    async def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            while line := await self._line(reader):
+                reply = await self._answer(line)
+                writer.write(msgspec.json.encode(reply) + b"\n")
+                await writer.drain()
+        writer.close()
+
+    async def _line(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            return await reader.readline()
+        except ValueError:  # longer than the limit: not one of our clients
+            return b""
+
+    async def _answer(self, line: bytes) -> Reply:
+        try:
+            asked = msgspec.json.decode(line, type=Request)
+        except msgspec.DecodeError as error:
+            return self._reply(ok=False, text=f"not a request: {error}")
+        if asked.verb in COMMANDS:
+            return await self._command(asked)
+        if asked.verb == "publish":
+            return self._reply(ok=True, text=await self._publish())
+        if asked.verb in ("hello", "ping"):
+            return self._reply(ok=True, text=self._engine.state.status)
+        return self._reply(ok=False, text=f"this engine does not know the verb {asked.verb!r}")
+
+    async def _command(self, asked: Request) -> Reply:
+        """Journal a command, make it durable, and only then say that it is done."""
+        state = self._engine.state
+        if any(known.client == asked.client for known in state.ledger.commands):
+            return self._reply(ok=True, text="already done")
+        refusal = self._refusal(asked)
+        if refusal:
+            return self._reply(ok=False, text=refusal)
+        self._engine.take(Command(client=asked.client, verb=asked.verb, arg=asked.arg))
+        await self._engine.recorder.durable()
+        return self._reply(ok=True, text=_DONE[asked.verb].format(arg=asked.arg))
+
+    def _refusal(self, asked: Request) -> str:
+        state = self._engine.state
+        if state.now.ended is not None:
+            return "the session has ended"
+        if len(asked.arg) > _MAX_ARG_CHARS:
+            return f"more than {_MAX_ARG_CHARS} characters are too many for {asked.verb!r}"
+        if asked.verb == "pause" and state.now.paused:
+            return "the session is paused already"
+        if asked.verb == "resume" and not state.now.paused:
+            return "the session is not paused"
+        if asked.verb == "hint" and not asked.arg.strip():
+            return "a hint needs words"
+        if asked.verb == "cancel" and not any(asked.arg in (run.run, run.exp) for run in state.now.runs.values()):
+            return f"there is no open run or experiment {asked.arg!r}"
+        return ""
+
+    def _reply(self, *, ok: bool, text: str) -> Reply:
+        return Reply(ok, text, t_s=self._engine.clock.touch(), version=self._version, pid=os.getpid())
+
+
+_DONE = {
+    "pause": "paused: what runs goes on, nothing new starts",
+    "resume": "resumed",
+    "hint": "the researcher has the hint",
+    "cancel": "{arg} is being cancelled",
+    "stop": "stopping",
+}

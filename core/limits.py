@@ -1,0 +1,49 @@
+"""When a session must not start another run: checked before each intent, counting what is in flight."""
+
+from __future__ import annotations
+
+from core.events import Limits
+from core.state import SessionState
+
+_OVERHEAD = 1.25
+"""Wall time of a run over its budget before any run of the session has told better (start-up and scoring)."""
+
+
+def expected_wall_s(state: SessionState) -> float:
+    """How long the next run will hold its device: the mean of ended attempts, else the budget and a margin."""
+    counts = state.now.counts
+    ended = counts.attempts - sum(run.status != "queued" for run in state.now.runs.values())
+    if ended > 0 and state.now.allocated_s > 0:
+        return state.now.allocated_s / ended
+    target = state.now.started.target if state.now.started is not None else None
+    return target.budget_s * _OVERHEAD if target is not None and target.budget_kind != "steps" else 0.0
+
+
+def binding_limit(state: SessionState) -> tuple[str, str] | None:
+    """The limit that forbids one more run now, as (name, sentence), or None.
+
+    Wall time and GPU-hours reserve the expected length of every run in flight and of the next one, so that
+    neither is overspent by more than that expectation errs.
+    """
+    started = state.now.started
+    if started is None:
+        return None
+    limits, counts = started.limits, state.now.counts
+    in_flight = [run for run in state.now.runs.values() if run.status != "queued"]
+    expected_s = expected_wall_s(state)
+    if limits.hours is not None and state.now.t_s + expected_s > limits.hours * 3600.0:
+        return "hours", f"the next run would not end within {limits.hours:g} h"
+    settled = counts.finished + counts.failed + counts.cancelled
+    if limits.runs is not None and settled + len(in_flight) >= limits.runs:
+        return "runs", f"{limits.runs} runs are done or under way"
+    if limits.gpu_hours is not None:
+        reserved_s = state.now.allocated_s + (len(in_flight) + 1) * expected_s
+        if reserved_s > limits.gpu_hours * 3600.0:
+            return "gpu_hours", f"the next run would pass {limits.gpu_hours:g} device-hours"
+    return _failures(limits, counts.consecutive_failures)
+
+
+def _failures(limits: Limits, consecutive: int) -> tuple[str, str] | None:
+    if limits.consecutive_failures is not None and consecutive >= limits.consecutive_failures:
+        return "consecutive_failures", f"{consecutive} runs in a row failed"
+    return None

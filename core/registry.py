@@ -1,0 +1,39 @@
+"""Executors and researchers by name, found through entry points: `core` imports neither cluster nor screen."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import cast
+
+from core.bench import ResearcherFactory
+from core.executor import ExecutorFactory
+
+EXECUTORS = "autoresearch_tui.executors"
+RESEARCHERS = "autoresearch_tui.researchers"
+
+
+class UnknownName(LookupError):
+    """No executor or researcher has this name; the text lists those that are installed."""
+
+
+def names(group: str) -> list[str]:
+    """Names that can be loaded, sorted."""
+    return sorted(point.name for point in entry_points(group=group))
+
+
+def executor_factory(name: str) -> ExecutorFactory:
+    """The factory of an executor. Raises UnknownName."""
+    return cast(ExecutorFactory, _point(EXECUTORS, name).load())
+
+
+def researcher_factory(name: str) -> ResearcherFactory:
+    """The factory of a researcher. Raises UnknownName."""
+    return cast(ResearcherFactory, _point(RESEARCHERS, name).load())
+
+
+def _point(group: str, name: str) -> EntryPoint:
+    found = [point for point in entry_points(group=group) if point.name == name]
+    if not found:
+        kind = group.rpartition(".")[2].rstrip("s")
+        raise UnknownName(f"there is no {kind} called {name!r}; installed are: {', '.join(names(group)) or 'none'}")
+    return found[0]

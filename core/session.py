@@ -1,0 +1,258 @@
+"""Session folders: where they live, what is in them, who holds them, and how a person names one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import platformdirs
+
+from core.events import Limits
+
+_LOCK_TRIES = 10
+_LOCK_PAUSE_S = 0.02
+_MAX_SOCKET_PATH_BYTES = 100
+"""Unix socket paths end at 108 bytes; the rest is a margin for the kernel's terminator and our suffix."""
+
+
+class SessionError(Exception):
+    """A session cannot be found, made or taken; the text is one sentence for the user."""
+
+
+class SessionConfig(msgspec.Struct, kw_only=True, frozen=True):
+    """What the person asked for: written once into session.json, read by every engine of the session."""
+
+    session: str
+    name: str
+    created_unix_s: float
+    seed: int
+    executor: str
+    researcher: str
+    limits: Limits
+    target_dir: str
+    corpus_dir: str
+    corpus_sha256: str = ""
+    python: str
+    budget_s: float
+    budget_kind: Literal["cpu", "gpu", "steps"]
+    seq_len: int
+    eval_tokens: int
+    profile: str
+    overrides: dict[str, Any] = {}
+    gpus: str | None = None
+    sandbox: Literal["auto", "none"] = "auto"
+    simulated: bool = False
+    version: str = ""
+
+
+class EngineInfo(msgspec.Struct, kw_only=True, frozen=True):
+    """The process that holds (or last held) a session; liveness comes from the lock, not from here."""
+
+    pid: int
+    socket: str
+    version: str
+    started_unix_s: float
+    error: str = ""
+
+
+class SessionFolder:
+    """Paths and locks of one session. `name` in the folder is the session's id."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def journal_dir(self) -> Path:
+        """Holds the segments."""
+        return self.path / "journal"
+
+    @property
+    def runs_dir(self) -> Path:
+        """Holds one folder per attempt."""
+        return self.path / "runs"
+
+    @property
+    def duckdb_path(self) -> Path:
+        """The published projection; replaced as a whole."""
+        return self.path / "session.duckdb"
+
+    @property
+    def meta_path(self) -> Path:
+        """The session's configuration."""
+        return self.path / "session.json"
+
+    @property
+    def engine_path(self) -> Path:
+        """Facts of the engine's process."""
+        return self.path / "engine.json"
+
+    @property
+    def log_path(self) -> Path:
+        """What the engine and its helpers print."""
+        return self.path / "engine.log"
+
+    @property
+    def socket_path(self) -> Path:
+        """Where an engine should listen: in the folder, or in a private temporary folder where that is too long."""
+        path = self.path / "control.sock"
+        if len(os.fsencode(path)) <= _MAX_SOCKET_PATH_BYTES:
+            return path
+        private = Path(tempfile.gettempdir()) / f"autoresearch-{os.getuid()}"
+        private.mkdir(mode=0o700, exist_ok=True)
+        if private.stat().st_uid != os.getuid() or private.stat().st_mode & 0o077:
+            raise SessionError(f"{private} is not this user's alone; remove it or use a shorter AUTORESEARCH_HOME")
+        return private / f"{self.path.name}.sock"
+
+    def config(self) -> SessionConfig:
+        """Read session.json. Raises SessionError where it is missing or damaged."""
+        try:
+            return msgspec.json.decode(self.meta_path.read_bytes(), type=SessionConfig)
+        except FileNotFoundError:
+            raise SessionError(f"{self.path} holds no session: session.json is missing") from None
+        except msgspec.DecodeError as error:
+            raise SessionError(
+                f"{self.meta_path} cannot be read ({error}); restore it or remove the folder"
+            ) from None
+
+    def engine(self) -> EngineInfo | None:
+        """Facts of the engine that holds or last held the session, or None."""
+        try:
+            return msgspec.json.decode(self.engine_path.read_bytes(), type=EngineInfo)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def write(self, path: Path, value: msgspec.Struct) -> None:
+        """Replace one of the folder's JSON files as a whole."""
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+    def engine_alive(self) -> bool:
+        """Whether a living process holds the session's lock."""
+        try:
+            fd = os.open(self.path / "engine.lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the session: one engine at a time. Raises SessionError where another one holds it."""
+        fd = os.open(self.path / "engine.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if not _lock_exclusive(fd):
+                holder = self.engine()
+                who = f" (pid {holder.pid})" if holder is not None else ""
+                raise SessionError(
+                    f"another engine{who} works on session {self.path.name}; use 'attach' to see it"
+                ) from None
+            yield
+        finally:
+            os.close(fd)
+
+
+def _lock_exclusive(fd: int) -> bool:
+    """Take the lock; somebody who only looks whether it is held has it for an instant, so try for a moment."""
+    for _ in range(_LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_LOCK_PAUSE_S)
+    return False
+
+
+def home() -> Path:
+    """AUTORESEARCH_HOME, else the platform's data directory."""
+    configured = os.environ.get("AUTORESEARCH_HOME")
+    return (
+        Path(configured).expanduser().absolute() if configured else Path(platformdirs.user_data_dir("autoresearch"))
+    )
+
+
+def sessions_dir() -> Path:
+    """The folder that holds one folder per session."""
+    return home() / "sessions"
+
+
+def all_sessions() -> list[SessionFolder]:
+    """Every folder with a session.json, oldest first (by creation, then id)."""
+    found: list[tuple[float, str, SessionFolder]] = []
+    for path in sessions_dir().glob("*/session.json"):
+        folder = SessionFolder(path.parent)
+        try:
+            created_unix_s = folder.config().created_unix_s
+        except SessionError:
+            created_unix_s = path.stat().st_mtime
+        found.append((created_unix_s, path.parent.name, folder))
+    return [folder for _, _, folder in sorted(found, key=lambda item: item[:2])]
+
+
+def resolve_session(name: str = "last") -> SessionFolder:
+    """Find a session by name, id, id prefix, or `last` (the newest).
+
+    Raises:
+        SessionError: none or several fit; the text lists what there is.
+    """
+    sessions = all_sessions()
+    if not sessions:
+        raise SessionError(f"there is no session in {sessions_dir()}; start one with 'autoresearch-tui run'")
+    if name == "last":
+        return sessions[-1]
+    named = [folder for folder in sessions if _name_of(folder) == name or folder.path.name == name]
+    fitting = named or [folder for folder in sessions if folder.path.name.startswith(name)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if named:
+        return named[-1]
+    listed = ", ".join(f"{_name_of(folder)} ({folder.path.name})" for folder in (fitting or sessions)[-5:])
+    problem = "several sessions begin with" if fitting else "there is no session called"
+    raise SessionError(f"{problem} {name!r}; the newest are: {listed}")
+
+
+def create_session(config: SessionConfig) -> SessionFolder:
+    """Make the folder of a new session, for this user alone. Raises SessionError where the id is taken."""
+    check_name(config.name)
+    path = sessions_dir() / config.session
+    try:
+        path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise SessionError(f"a session with the id {config.session} exists already in {sessions_dir()}") from None
+    except OSError as error:
+        raise SessionError(f"the session folder {path} cannot be made: {error.strerror}") from None
+    folder = SessionFolder(path)
+    folder.runs_dir.mkdir(mode=0o700)
+    folder.write(folder.meta_path, config)
+    return folder
+
+
+def check_name(name: str) -> None:
+    """Refuse names that a command line or a folder listing cannot carry. Raises SessionError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name == "last":
+        raise SessionError(
+            f"{name!r} cannot name a session: use up to 64 letters, digits, '.', '_' or '-', and not 'last'"
+        )
+
+
+def _name_of(folder: SessionFolder) -> str:
+    try:
+        return folder.config().name
+    except SessionError:
+        return folder.path.name

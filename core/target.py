@@ -1,0 +1,57 @@
+"""The folder under study: where train.py, harness.py and prepare.py are, and the copy that a session works on."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.patching import PatchError, check_source, set_constants
+
+FILES = ("train.py", "harness.py", "prepare.py")
+
+
+class TargetError(Exception):
+    """The target cannot be used; the text is one sentence for the user."""
+
+
+def locate_target() -> Path:
+    """The shipped target: beside this module in the wheel, at the root in a checkout. Raises TargetError."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "_target", here.parent):
+        if all((folder / name).is_file() for name in FILES):
+            return folder
+    raise TargetError(f"train.py and harness.py are missing beside {here}; install autoresearch-tui again")
+
+
+def read_source(path: Path, overrides: Mapping[str, Any]) -> str:
+    """The text of a train.py with a profile's overrides written into its constants. Raises TargetError."""
+    try:
+        source = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise TargetError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise TargetError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    try:
+        text = set_constants(source, overrides)
+        check_source(text)
+    except PatchError as error:
+        raise TargetError(f"{path} cannot be the baseline: {error}") from None
+    return text
+
+
+def copy_target(source_dir: Path, folder: Path) -> None:
+    """Copy the target into a session, so that later edits and upgrades cannot change what it measures."""
+    folder.mkdir(mode=0o700)
+    for name in ("train.py", "harness.py"):
+        try:
+            shutil.copyfile(source_dir / name, folder / name)
+        except FileNotFoundError:
+            raise TargetError(f"{source_dir} is no target: {name} is missing there") from None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
