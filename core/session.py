@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,8 +227,16 @@ def resolve_session(name: str = "last") -> SessionFolder:
     raise SessionError(f"{problem} {name!r}; the newest are: {listed}")
 
 
-def create_session(config: SessionConfig) -> SessionFolder:
-    """Make the folder of a new session, for this user alone. Raises SessionError where the id is taken."""
+def create_session(config: SessionConfig, fill_target: Callable[[Path], None]) -> SessionFolder:
+    """Make the folder of a new session, for this user alone.
+
+    Args:
+        config: as asked; its `target_dir` becomes the session's own copy.
+        fill_target: puts the target's files into the folder that it is given.
+
+    Raises:
+        SessionError: the id is taken, or the folder cannot be made.
+    """
     check_name(config.name)
     path = sessions_dir() / config.session
     try:
@@ -239,7 +247,8 @@ def create_session(config: SessionConfig) -> SessionFolder:
         raise SessionError(f"the session folder {path} cannot be made: {error.strerror}") from None
     folder = SessionFolder(path)
     folder.runs_dir.mkdir(mode=0o700)
-    folder.write(folder.meta_path, config)
+    fill_target(path / "target")
+    folder.write(folder.meta_path, msgspec.structs.replace(config, target_dir=str(path / "target")))
     return folder
 
 

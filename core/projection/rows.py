@@ -1,17 +1,15 @@
-"""Turns events into rows: one fold beside the reducer's that says which rows are new, settled or still open."""
+"""One function per table: the row that an event or a piece of state makes, in the order of schema.sql's columns."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from core.events import (
     AnyEvent,
     Command,
-    DeviceLost,
-    DeviceSeen,
     ExperimentProposed,
     Incumbent,
     LimitHit,
@@ -19,44 +17,56 @@ from core.events import (
     ResearchEnded,
     RevisionAdded,
     RunFinished,
-    RunIntent,
     RunProgress,
-    RunQueued,
     RunStarted,
     SessionEnded,
+    SessionStarted,
     UnknownEvent,
     Verdict,
 )
-from core.reduce import apply
-from core.state import Run, SessionState
+from core.state import DeviceState, Run, SessionState
 
 Value = str | int | float | bool | datetime | list[int] | None
 Row = tuple[Value, ...]
-Rows = dict[str, list[Row]]
-"""Rows by table, in the order of the columns in schema.sql."""
-
-SETTLED_TABLES: Final = (
-    "revisions",
-    "experiments",
-    "runs",
-    "attempts",
-    "metrics",
-    "messages",
-    "verdicts",
-    "commands",
-)
-"""Tables whose new rows are appended once. `runs` and `attempts` hold open rows (no `ended_t_s`) as well."""
 
 
-class _OpenRun(msgspec.Struct):
-    """Wall times of a run that is not finished, which the reducer's state does not keep."""
+class Context(NamedTuple):
+    """What all rows of a session share. `epoch_s` is the wall time of session second 0."""
+
+    session_id: str = ""
+    simulated: bool = False
+    epoch_s: float = 0.0
+
+    def wall_time(self, event: AnyEvent | UnknownEvent) -> datetime | None:
+        """UTC without a zone, from the event's wall time, else from session seconds; None outside the calendar."""
+        time_s = event.w if event.w is not None else self.epoch_s + event.t
+        try:
+            return datetime.fromtimestamp(time_s, UTC).replace(tzinfo=None)
+        except (OverflowError, ValueError, OSError):
+            return None
+
+
+class SessionTimes(msgspec.Struct):
+    """Wall times of a session, which the reducer's state does not keep."""
+
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    last_at: datetime | None = None
+
+
+class RunTimes(msgspec.Struct):
+    """Wall times of an open run; `started_at` is that of its present attempt."""
 
     queued_at: datetime | None
     started_at: datetime | None = None
 
 
-class _OpenAttempt(NamedTuple):
+class OpenAttempt(NamedTuple):
+    """An attempt that has a device and no end yet."""
+
     attempt: str
+    run: str
+    exp: str
     device: str
     device_class: str
     intent_at: datetime | None
@@ -64,63 +74,242 @@ class _OpenAttempt(NamedTuple):
     started_at: datetime | None = None
     started_t_s: float | None = None
 
+    @classmethod
+    def of(cls, run: Run, at: datetime | None, t_s: float) -> OpenAttempt:
+        """The attempt that a run was just given a device for."""
+        return cls(run.attempt, run.run, run.exp, run.device, run.device_class, at, t_s)
 
-class RowFold:
-    """Folds a journal's events and collects what they mean in rows.
+    def started(self, event: RunStarted, at: datetime | None) -> OpenAttempt:
+        """The same attempt, executing, on the device where it was placed."""
+        return self._replace(device=event.device, started_at=at, started_t_s=event.t)
 
-    The state is the reducer's own, so that a row never says something else than the screen does.
-    """
 
-    def __init__(self) -> None:
-        self.state = SessionState()
-        self.session_id = ""
-        self._epoch_s = 0.0
-        self._simulated = False
-        self._last_at: datetime | None = None
-        self._started_at: datetime | None = None
-        self._ended_at: datetime | None = None
-        self._down_s: dict[str, float] = {}
-        self._open_runs: dict[str, _OpenRun] = {}
-        self._open_attempts: dict[str, _OpenAttempt] = {}
-        self._verdicts: dict[str, Verdict] = {}
-        self._settled: Rows = {table: [] for table in SETTLED_TABLES}
+def session(state: SessionState, started: SessionStarted, times: SessionTimes) -> Row:
+    """The session as it is now."""
+    now, target = state.now, started.target
+    return (
+        started.session,
+        started.name,
+        state.status,
+        times.started_at,
+        times.ended_at,
+        None if now.ended is None else now.ended.reason,
+        started.seed,
+        started.simulated,
+        started.executor,
+        started.researcher,
+        target.budget_s,
+        target.budget_kind,
+        target.profile,
+        target.seq_len,
+        target.eval_tokens,
+        target.corpus,
+        target.harness,
+        _json(started.limits),
+        started.version,
+        state.reference_class(),
+        now.incumbent,
+        now.n,
+        times.last_at,
+        now.t_s,
+        now.unknown_events,
+    )
 
-    def drain_settled(self) -> Rows:
-        """Rows that will never change again and were not given out before."""
-        settled, self._settled = self._settled, {table: [] for table in SETTLED_TABLES}
-        return settled
 
-    def drain_verdicts(self) -> dict[str, Verdict]:
-        """The newest verdict of each experiment that was judged since the last call."""
-        verdicts, self._verdicts = self._verdicts, {}
-        return verdicts
+def device(context: Context, state: DeviceState, lost_t_s: float | None, down_s: float) -> Row:
+    """A device as it is now; `down_s` sums its ended absences, `lost_t_s` begins the present one."""
+    return (
+        context.session_id,
+        state.device,
+        state.cls,
+        state.node,
+        state.memory_mb,
+        state.up,
+        state.lost_reason or None,
+        state.seen_t_s,
+        lost_t_s,
+        down_s,
+    )
 
-    def open_rows(self) -> Rows:
-        """Rows that may still change, all of them, as they are now."""
-        now = self.state.now
-        return {
-            "sessions": [self._session_row()] if now.started is not None else [],
-            "devices": [self._device_row(name) for name in now.devices],
-            "runs": [self._run_row(run, None) for run in now.runs.values()],
-            "attempts": [self._attempt_row(run, open_, None, None) for run, open_ in self._open_attempts.items()],
-        }
 
-    def take(self, event: AnyEvent | UnknownEvent) -> None:
-        """Fold one event that follows the last one."""
-        at = self._last_at = self._wall_time(event)
-        match event:
-            case RunProgress() | RunStarted() | RunFinished():
-                self._take_of_attempt(event, at)
-            case DeviceSeen() | DeviceLost():
-                self._take_of_device(event)
-            case ExperimentProposed() | RevisionAdded():
-                self._take_proposed(event, at)
-            case _:
-                apply(self.state, event)
-                self._take_other(event, at)
+def revision(context: Context, event: RevisionAdded, at: datetime | None) -> Row:
+    """A revision."""
+    return (context.session_id, event.revision, event.parent, event.n, at, event.patch)
 
-    def _wall_time(self, event: AnyEvent | UnknownEvent) -> datetime | None:
-        """UTC, without a zone. Simulated sessions have no wall time: there it is the epoch plus session seconds."""
-        if event.k_is_start if False else False:  # pragma: no cover
-            return None
-        return _utc(event.w if event.w is not None else self._epoch_s + event.t)
+
+def experiment(context: Context, event: ExperimentProposed, at: datetime | None) -> Row:
+    """An experiment before its first verdict."""
+    return (
+        context.session_id,
+        event.exp,
+        event.n,
+        at,
+        event.t,
+        event.parent,
+        event.revision,
+        event.title,
+        event.hypothesis,
+        event.rationale,
+        event.design,
+        event.reason,
+        event.cls,
+        _json(event.knobs),
+        event.seeds,
+        None,
+        None,
+        None,
+        None,
+    )
+
+
+def run(
+    context: Context, run: Run, experiment: ExperimentProposed | None, times: RunTimes, ended_at: datetime | None
+) -> Row:
+    """A run as it is now; its numbers are those of its last attempt."""
+    wall_s = None
+    if run.ended_t_s is not None and run.started_t_s is not None:
+        wall_s = run.ended_t_s - run.started_t_s
+    return (
+        context.session_id,
+        run.run,
+        run.exp,
+        None if experiment is None else experiment.revision,
+        None if experiment is None else experiment.title,
+        None if experiment is None else experiment.design,
+        run.seed,
+        run.reason,
+        run.device or None,
+        run.device_class or run.cls,
+        run.outcome or run.status,
+        run.failure or None,
+        run.val_bpb,
+        run.tier,
+        run.scored,
+        run.confinement,
+        run.steps,
+        run.tokens,
+        run.params,
+        run.train_s,
+        run.startup_s,
+        run.score_s,
+        wall_s,
+        run.mem_mb,
+        len(run.attempts) + (run.intent_t_s is not None),
+        times.queued_at,
+        times.started_at,
+        ended_at,
+        run.queued_t_s,
+        run.started_t_s,
+        run.ended_t_s,
+        context.simulated,
+    )
+
+
+def attempt(context: Context, attempt: OpenAttempt, end: RunFinished | None, ended_at: datetime | None) -> Row:
+    """An attempt, with its end where it has one."""
+    row: Row = (context.session_id, attempt.attempt, attempt.run, attempt.exp, attempt.device, attempt.device_class)
+    if end is None:
+        row += (None,) * 13
+    else:
+        row += (
+            end.outcome,
+            end.reason or None,
+            end.val_bpb,
+            end.tier,
+            end.steps,
+            end.tokens,
+            end.train_s,
+            end.startup_s,
+            end.score_s,
+            end.mem_mb,
+            end.probes,
+            end.eval_tokens,
+            end.corpus,
+        )
+    return (
+        *row,
+        attempt.intent_at,
+        attempt.started_at,
+        ended_at,
+        attempt.intent_t_s,
+        attempt.started_t_s,
+        None if end is None else end.t,
+    )
+
+
+def metric(context: Context, run: Run, event: RunProgress, at: datetime | None) -> Row:
+    """A sample of a running attempt."""
+    return (
+        context.session_id,
+        event.run,
+        event.attempt,
+        run.exp,
+        event.n,
+        at,
+        event.t,
+        event.step,
+        event.frac,
+        event.loss,
+        event.util,
+        event.mem_mb,
+    )
+
+
+def verdict(context: Context, event: Verdict, at: datetime | None) -> Row:
+    """A verdict with its evidence."""
+    low, high = event.interval or (None, None)
+    evidence: Row = (None,) * 10
+    if (given := event.evidence) is not None:
+        evidence = (
+            given.cls,
+            given.n,
+            given.mean,
+            given.ref,
+            given.n_ref,
+            given.mean_ref,
+            given.sd,
+            given.df,
+            given.look,
+            given.alpha,
+        )
+    head: Row = (context.session_id, event.n, at, event.t, event.exp, event.verdict, event.reason)
+    return (*head, event.delta, low, high, *evidence, event.want)
+
+
+def command(context: Context, event: Command, at: datetime | None) -> Row:
+    """What a person asked for."""
+    return (context.session_id, event.n, at, event.t, event.client, event.verb, event.arg)
+
+
+def message(
+    context: Context,
+    event: Command | ExperimentProposed | Incumbent | LimitHit | Note | ResearchEnded | SessionEnded | Verdict,
+    at: datetime | None,
+) -> Row:
+    """What was said, by whom, as one text."""
+    exp: str | None = None
+    author = "engine"
+    match event:
+        case ExperimentProposed():
+            author, exp = "researcher", event.exp
+            content = "\n".join(part for part in (event.title, event.hypothesis, event.rationale) if part)
+        case Note():
+            author, content = "researcher", event.text
+        case ResearchEnded():
+            author, content = "researcher", event.reason
+        case Command():
+            author, content = "person", f"{event.verb} {event.arg}".rstrip()
+        case Verdict():
+            exp, content = event.exp, f"{event.verdict}: {event.reason}"
+        case Incumbent():
+            exp, content = event.exp, f"{event.exp} is the incumbent"
+        case LimitHit():
+            content = f"{event.limit} {'cleared' if event.cleared else 'hit'}: {event.detail}"
+        case SessionEnded():
+            content = event.reason
+    kind = str(event.__struct_config__.tag)
+    return (context.session_id, event.n, at, event.t, author, kind, exp, content)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -13,7 +13,7 @@ create table sessions (
 );
 create table devices (
     session_id varchar, device varchar, device_class varchar, node varchar, memory_mb bigint,
-    up boolean, lost_reason varchar, seen_t_s double, since_t_s double, down_s double
+    up boolean, lost_reason varchar, seen_t_s double, lost_t_s double, down_s double
 );
 create table revisions (
     session_id varchar, revision varchar, parent varchar, n bigint, added_at timestamp, patch varchar
@@ -41,21 +41,21 @@ create table attempts (
     intent_t_s double, started_t_s double, ended_t_s double
 );
 create table metrics (
-    session_id varchar, run_id varchar, attempt_id varchar, experiment_id varchar, n bigint, at timestamp,
+    session_id varchar, run_id varchar, attempt_id varchar, experiment_id varchar, n bigint, logged_at timestamp,
     t_s double, step bigint, frac double, loss double, util double, mem_mb double
 );
 create table messages (
-    session_id varchar, n bigint, at timestamp, t_s double, author varchar, kind varchar,
+    session_id varchar, n bigint, logged_at timestamp, t_s double, author varchar, kind varchar,
     experiment_id varchar, content varchar
 );
 create table verdicts (
-    session_id varchar, n bigint, at timestamp, t_s double, experiment_id varchar, verdict varchar,
+    session_id varchar, n bigint, logged_at timestamp, t_s double, experiment_id varchar, verdict varchar,
     reason varchar, delta_bpb double, delta_low double, delta_high double, device_class varchar,
     seeds bigint, mean_bpb double, reference_id varchar, reference_seeds bigint, reference_mean_bpb double,
     sd_bpb double, df bigint, look bigint, alpha double, want bigint
 );
 create table commands (
-    session_id varchar, n bigint, at timestamp, t_s double, client varchar, verb varchar, arg varchar
+    session_id varchar, n bigint, logged_at timestamp, t_s double, client varchar, verb varchar, arg varchar
 );
 
 create view costs as
@@ -101,7 +101,7 @@ with allocated as (
     from costs group by all
 )
 select d.session_id, d.device, d.device_class, d.node, coalesce(a.attempts, 0) as attempts,
-    greatest(s.last_t_s - d.seen_t_s - d.down_s - if(d.up, 0, s.last_t_s - d.since_t_s), 0) as up_s,
+    greatest(s.last_t_s - d.seen_t_s - d.down_s - coalesce(s.last_t_s - d.lost_t_s, 0), 0) as up_s,
     coalesce(a.allocated_s, 0) as allocated_s, coalesce(a.train_s, 0) as train_s,
     coalesce(a.allocated_s, 0) / nullif(up_s, 0) as allocated_share,
     coalesce(a.train_s, 0) / nullif(up_s, 0) as training_share
@@ -129,7 +129,7 @@ comment on column sessions.unknown_events is 'events of a newer release, kept in
 comment on table devices is 'GPUs or CPU slots, as they are now';
 comment on column devices.memory_mb is 'megabytes; 0 where memory does not bound a run';
 comment on column devices.seen_t_s is 'session seconds when the device first joined';
-comment on column devices.since_t_s is 'session seconds when it was last lost (up = false); else of no meaning';
+comment on column devices.lost_t_s is 'session seconds when its present absence began; null while it is up';
 comment on column devices.down_s is 'session seconds of its ended absences';
 comment on table revisions is 'contents of train.py';
 comment on column revisions.revision is 'SHA-256 of train.py';

@@ -1,0 +1,183 @@
+"""Turns events into rows: says beside the one reducer which rows are new, settled or still open."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from core.events import (
+    AnyEvent,
+    CancelRequested,
+    Command,
+    DeviceLost,
+    DeviceSeen,
+    ExperimentProposed,
+    Incumbent,
+    LimitHit,
+    Note,
+    ResearchEnded,
+    RevisionAdded,
+    RunFinished,
+    RunIntent,
+    RunProgress,
+    RunQueued,
+    RunStarted,
+    SessionEnded,
+    SessionStarted,
+    UnknownEvent,
+    Verdict,
+)
+from core.projection import rows
+from core.projection.rows import Context, OpenAttempt, Row, RunTimes
+from core.reduce import apply
+from core.state import Run, SessionState
+
+Rows = dict[str, list[Row]]
+"""Rows by table, in the order of the columns in schema.sql."""
+
+APPENDED = ("revisions", "experiments", "runs", "attempts", "metrics", "messages", "verdicts", "commands")
+"""Tables that only grow, but for the open rows of `runs` and `attempts` (those without `ended_t_s`)."""
+
+AttemptEvent = RunStarted | RunProgress | RunFinished
+Spoken = Command | ExperimentProposed | Incumbent | LimitHit | Note | ResearchEnded | SessionEnded | Verdict
+
+
+class RowFold:
+    """Folds a journal's events and collects what they mean in rows.
+
+    What counts is asked of the reducer's state, so that a row never says something else than the screen does.
+    """
+
+    def __init__(self) -> None:
+        self.state = SessionState()
+        self._session = rows.SessionTimes()
+        self._context = Context()
+        self._down_s: dict[str, float] = {}
+        self._lost_t_s: dict[str, float] = {}
+        self._times: dict[str, RunTimes] = {}
+        self._open: dict[str, OpenAttempt] = {}
+        self._verdicts: dict[str, Verdict] = {}
+        self._settled: Rows = {table: [] for table in APPENDED}
+
+    def drain_settled(self) -> Rows:
+        """Rows that will never change again and were not given out before."""
+        settled, self._settled = self._settled, {table: [] for table in APPENDED}
+        return settled
+
+    def drain_verdicts(self) -> list[Verdict]:
+        """The newest verdict of each experiment that was judged since the last call."""
+        verdicts, self._verdicts = self._verdicts, {}
+        return list(verdicts.values())
+
+    def open_rows(self) -> Rows:
+        """Rows that may still change, all of them, as they are now."""
+        now = self.state.now
+        return {
+            "sessions": [] if now.started is None else [rows.session(self.state, now.started, self._session)],
+            "devices": [
+                rows.device(self._context, device, self._lost_t_s.get(name), self._down_s.get(name, 0.0))
+                for name, device in now.devices.items()
+            ],
+            "runs": [self._run_row(run, None) for run in now.runs.values()],
+            "attempts": [rows.attempt(self._context, open_, None, None) for open_ in self._open.values()],
+        }
+
+    def take(self, event: AnyEvent | UnknownEvent) -> None:
+        """Fold one event that follows the last one."""
+        if isinstance(event, SessionStarted):
+            self._context = Context(event.session, event.simulated, event.epoch)
+        at = self._session.last_at = self._context.wall_time(event)
+        match event:
+            case RunProgress() | RunStarted() | RunFinished():
+                self._take_of_attempt(event, at)
+            case DeviceSeen() | DeviceLost():
+                self._take_of_device(event)
+            case RevisionAdded() | ExperimentProposed():
+                self._take_of_ledger(event, at)
+            case _:
+                apply(self.state, event)
+                self._take_other(event, at)
+        if isinstance(event, Spoken) and not isinstance(event, ExperimentProposed):
+            self._settled["messages"].append(rows.message(self._context, event, at))
+
+    def _take_of_attempt(self, event: AttemptEvent, at: datetime | None) -> None:
+        """What an executor reported; the reducer moves the run's `seq` only where the report is not stale."""
+        run = self.state.now.runs.get(event.run)
+        seq = 0 if run is None else run.seq
+        apply(self.state, event)
+        if run is None or run.seq == seq:
+            return
+        if isinstance(event, RunProgress):
+            self._settled["metrics"].append(rows.metric(self._context, run, event, at))
+        elif isinstance(event, RunStarted):
+            self._times[run.run].started_at = at
+            attempt = self._open.get(run.run)
+            if attempt is not None:
+                self._open[run.run] = attempt.started(event, at)
+        else:
+            attempt = self._open.pop(run.run, None)
+            if attempt is not None:
+                self._settled["attempts"].append(rows.attempt(self._context, attempt, event, at))
+            if run.status == "finished":
+                self._settle(run, at)
+            else:
+                self._times[run.run].started_at = None
+
+    def _take_of_device(self, event: DeviceSeen | DeviceLost) -> None:
+        """Book absences; the reducer knows which reports are stale."""
+        device = self.state.now.devices.get(event.device)
+        was_up = device is None or device.up
+        apply(self.state, event)
+        device = self.state.now.devices.get(event.device)
+        if device is None or device.up == was_up:
+            return
+        if device.up:
+            away_s = event.t - self._lost_t_s.pop(event.device)
+            self._down_s[event.device] = self._down_s.get(event.device, 0.0) + away_s
+        else:
+            self._lost_t_s[event.device] = event.t
+
+    def _take_of_ledger(self, event: RevisionAdded | ExperimentProposed, at: datetime | None) -> None:
+        """What is said once: the ledger refuses repetitions."""
+        known = self.state.ledger.lengths()
+        apply(self.state, event)
+        if self.state.ledger.lengths() == known:
+            return
+        if isinstance(event, RevisionAdded):
+            self._settled["revisions"].append(rows.revision(self._context, event, at))
+        else:
+            self._settled["experiments"].append(rows.experiment(self._context, event, at))
+            self._settled["messages"].append(rows.message(self._context, event, at))
+
+    def _take_other(self, event: AnyEvent | UnknownEvent, at: datetime | None) -> None:
+        """What became certain through an event that the reducer has applied."""
+        match event:
+            case SessionStarted():
+                self._session.started_at = at
+            case SessionEnded():
+                self._session.ended_at = at
+            case RunQueued() if event.run in self.state.now.runs:
+                self._times.setdefault(event.run, RunTimes(at))
+            case RunIntent():
+                run = self.state.now.runs.get(event.run)
+                if run is not None and run.status == "starting" and run.attempt == event.attempt:
+                    self._open.setdefault(event.run, OpenAttempt.of(run, at, event.t))
+            case CancelRequested() if event.run in self._times and event.run not in self.state.now.runs:
+                # A queued run ends with the request; one that executes ends with its attempt.
+                cancelled = self.state.run(event.run)
+                assert cancelled is not None, "a run leaves the open part only for the ledger"
+                self._settle(cancelled, at)
+            case Verdict():
+                self._settled["verdicts"].append(rows.verdict(self._context, event, at))
+                self._verdicts[event.exp] = event
+            case Command():
+                self._settled["commands"].append(rows.command(self._context, event, at))
+            case _:
+                pass
+
+    def _settle(self, run: Run, at: datetime | None) -> None:
+        self._settled["runs"].append(self._run_row(run, at))
+        del self._times[run.run]
+
+    def _run_row(self, run: Run, ended_at: datetime | None) -> Row:
+        experiment = self.state.experiment(run.exp)
+        return rows.run(self._context, run, experiment, self._times[run.run], ended_at)

@@ -1,0 +1,101 @@
+"""Carries the journal into the private database, batch by batch, exactly once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from core.journal import JournalDamaged, Tail
+from core.journal.reader import Placed
+from core.projection.fold import RowFold
+from core.projection.lock import projection_lock
+from core.projection.store import Store
+
+_BATCH: Final = 20_000
+"""Events per transaction: enough to make its fixed cost small, few enough to bound memory."""
+
+
+class Ingester:
+    """Reads a session's journal from where the store has got to.
+
+    What is open is not kept in the database but folded again from the journal's start: no second form of
+    the state to keep in step. A store that the journal does not lead to is of a journal that lost its end
+    (a power cut); it begins anew.
+    """
+
+    def __init__(self, journal_dir: Path, store: Store) -> None:
+        self._store = store
+        self._journal_dir = journal_dir
+        self._tail = Tail(journal_dir)
+        self._fold = RowFold()
+        self.damage: JournalDamaged | None = None
+        """Why the rest of the journal cannot be read, once that is known."""
+        self._catch_up()
+
+    @property
+    def n(self) -> int:
+        """The number of the last event that the store holds."""
+        return self._tail.position.n
+
+    @property
+    def ended(self) -> bool:
+        """Whether the session's last event is ingested."""
+        return self._fold.state.now.ended is not None
+
+    def _catch_up(self) -> None:
+        reached = self._store.position()
+        while self._tail.position.n < reached.n:
+            batch = self._read(min(_BATCH, reached.n - self._tail.position.n))
+            if not batch:
+                break
+            for event, _ in batch:
+                self._fold.take(event)
+            self._fold.drain_settled()
+            self._fold.drain_verdicts()
+        if self._tail.position != reached:
+            self._store.reset()
+            self._tail, self._fold, self.damage = Tail(self._journal_dir), RowFold(), None
+
+    def ingest(self) -> None:
+        """Take in all that is whole in the journal."""
+        full = True
+        # Only up to a batch that is not full: running after an engine that writes as fast would never end.
+        while full and (batch := self._read(_BATCH)):
+            for event, _ in batch:
+                self._fold.take(event)
+            self._store.write(self._fold, batch[-1][1])
+            full = len(batch) == _BATCH
+
+    def _read(self, limit: int) -> list[Placed]:
+        """The next events, up to damage; from then on nothing."""
+        if self.damage is not None:
+            return []
+        start = self._tail.position
+        try:
+            return self._tail.read(limit)
+        except JournalDamaged as damage:
+            self.damage = damage
+            # The exception loses what the same call had read before the damage.
+            whole = self._tail.position.n - start.n
+            return Tail(self._journal_dir, start).read(whole)
+
+
+def rebuild(session_dir: Path) -> JournalDamaged | None:
+    """Make the projection of a session anew from its journal, and publish it.
+
+    Returns the damage that kept it from reaching the journal's end, if any: what is before is published.
+
+    Raises:
+        ProjectionBusy: a process is at work on this session's projection.
+        OSError: the disk is full or broken.
+    """
+    with projection_lock(session_dir, wait_s=0.0):
+        store = Store(session_dir)
+        try:
+            store.reset()
+            ingester = Ingester(session_dir / "journal", store)
+            ingester.ingest()
+            store.publish()
+        finally:
+            store.close()
+    return ingester.damage

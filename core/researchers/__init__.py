@@ -1,0 +1,1 @@
+"""The researchers: who proposes what to try next."""

@@ -1,0 +1,163 @@
+"""Ideas of the builtin researcher: catalogue entries turned into concrete changes of a given train.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from core.patching import Edit, PatchError, parse_variant, read_constants
+from core.patching.literals import Value
+from core.researchers.catalogue import KNOBS, STRUCTURAL, Knob, StructuralEdit
+
+_SIGNIFICANT_DIGITS = 3
+
+
+class Idea(msgspec.Struct, frozen=True, kw_only=True):
+    """One change to try. `key` names it independently of the base it is tried on, e.g. `knob:MATRIX_LR:up`."""
+
+    key: str
+    title: str
+    hypothesis: str
+    rationale: str
+    design: str
+    edits: tuple[Edit, ...] = ()
+    constants: Mapping[str, str] = {}
+
+    def call(self, base: str) -> str:
+        """The call id of this idea on a base: proposing it there again is the same call."""
+        return f"builtin:{base}:{self.key}"
+
+
+def parse_call(call: str) -> str | None:
+    """The key of the idea behind a call id, or None for calls of others."""
+    head, _, rest = call.partition(":")
+    if head != "builtin" or ":" not in rest:
+        return None
+    key = rest.partition(":")[2].partition("#")[0]
+    return None if rest.startswith(("hint:", "greeting")) else key
+
+
+def first_moves(source: str) -> list[Idea]:
+    """Every structural edit and the first step of every knob from this file's values, in the order of the catalogue.
+
+    One structural edit stands before every three knobs, so that neither kind waits for the other to be spent.
+    """
+    structural = [_structural(edit) for edit in STRUCTURAL]
+    knobs = [idea for knob in KNOBS for idea in _moves(knob, source)]
+    agenda: list[Idea] = []
+    while structural or knobs:
+        agenda += structural[:1] + knobs[:3]
+        structural, knobs = structural[1:], knobs[3:]
+    return agenda
+
+
+def steps_beyond(source: str, kept_keys: Sequence[str]) -> list[Idea]:
+    """One more step in every direction that was kept."""
+    directions = {key for key in kept_keys if key.startswith("knob:")}
+    return [idea for knob in KNOBS for idea in _moves(knob, source) if idea.key in directions]
+
+
+def combine(ideas: Sequence[Idea]) -> Idea | None:
+    """All of these at once, leaving out those that conflict with an earlier one; None if fewer than two remain."""
+    chosen: list[Idea] = []
+    for idea in ideas:
+        if not any(_conflict(idea, other) for other in chosen):
+            chosen.append(idea)
+    if len(chosen) < 2:
+        return None
+    names = " + ".join(idea.title for idea in chosen)
+    return Idea(
+        key="all:" + "+".join(sorted(idea.key for idea in chosen)),
+        title=f"together: {names}",
+        hypothesis="Changes that each looked good alone add up.",
+        rationale=f"{len(chosen)} ideas promised something on an earlier base; if they add up, one run shows it.",
+        design="combination",
+        edits=tuple(edit for idea in chosen for edit in idea.edits),
+        constants={name: value for idea in chosen for name, value in idea.constants.items()},
+    )
+
+
+def hinted(text: str) -> Idea | None:
+    """The change that a hint like `DEPTH=3 MATRIX_LR=0.06` asks for, or None."""
+    try:
+        constants = parse_variant(text)
+    except PatchError:
+        return None
+    if not constants:
+        return None
+    return Idea(
+        key=f"hint:{text}",
+        title=", ".join(f"{name} = {value}" for name, value in constants.items()),
+        hypothesis="A person expects this to help.",
+        rationale="You asked for it.",
+        design="hint",
+        constants=constants,
+    )
+
+
+def _structural(edit: StructuralEdit) -> Idea:
+    return Idea(
+        key=f"edit:{edit.key}",
+        title=edit.title,
+        hypothesis=edit.hypothesis,
+        rationale=edit.rationale,
+        design="structural edits",
+        edits=tuple(Edit(old, new) for old, new in edit.edits),
+    )
+
+
+def _moves(knob: Knob, source: str) -> list[Idea]:
+    """The steps from a knob's present value: the favoured side first; every other choice where it is one."""
+    constants = read_constants(source)
+    if knob.name not in constants:
+        return []
+    value, literal = constants[knob.name].value, constants[knob.name].literal
+    if knob.kind == "choice":
+        others = [choice for choice in knob.choices if parse_variant(f"X={choice}") and choice != literal]
+        return [_move(knob, literal, choice, choice) for choice in others]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return []
+    sides = (1, -1) if knob.direction >= 0 else (-1, 1)
+    moves = []
+    for side in sides:
+        stepped = _step(knob, value, side)
+        if stepped is not None:
+            moves.append(_move(knob, literal, stepped, "up" if side > 0 else "down"))
+    return moves
+
+
+def _step(knob: Knob, value: float, side: int) -> str | None:
+    """The next value on one side as a literal, or None at the bound or where nothing would change."""
+    raw = value + side * knob.factor if knob.kind == "linear" else value * knob.factor**side
+    bounded = min(max(raw, knob.low), knob.high)
+    if isinstance(value, int):
+        stepped: Value = round(bounded)
+    else:
+        digits = _SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(bounded))) if bounded else 0
+        stepped = round(bounded, digits)
+    return None if stepped == value else repr(stepped)
+
+
+def _move(knob: Knob, old: str, new: str, side: str) -> Idea:
+    return Idea(
+        key=f"knob:{knob.name}:{side}",
+        title=f"{knob.name} {old} → {new}",
+        hypothesis=f"{knob.name} = {new} gives a lower val_bpb than {old}.",
+        rationale=knob.reason,
+        design=f"one factor: {knob.name}",
+        constants={knob.name: new},
+    )
+
+
+def _conflict(one: Idea, other: Idea) -> bool:
+    if set(one.constants) & set(other.constants):
+        return True
+    edits = {f"edit:{edit.key}": edit for edit in STRUCTURAL}
+    first, second = edits.get(one.key), edits.get(other.key)
+    clash = (
+        first is not None and second is not None and (second.key in first.conflicts or first.key in second.conflicts)
+    )
+    retired = set(first.retires if first else ()) | set(second.retires if second else ())
+    return clash or bool(retired & (set(one.constants) | set(other.constants)))

@@ -1,0 +1,197 @@
+"""A session in figures: what `status`, the status line and every report show, computed from the state alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from core.state import SessionState
+from core.statistics import Spread, evidence_runs, interval_of, mean_of, noise
+
+Standing = Literal["new", "running", "paused", "stopping", "ended", "failed", "interrupted"]
+
+
+class RunCounts(msgspec.Struct, frozen=True):
+    """Counts of runs."""
+
+    submitted: int
+    finished: int
+    failed: int
+    cancelled: int
+    running: int
+    queued: int
+
+
+class ClassBest(msgspec.Struct, frozen=True):
+    """The best values on one device class, in bits per byte; `noise_sd` is that of one run."""
+
+    observed: float | None
+    observed_run: str | None
+    confirmed: float | None
+    interval: tuple[float, float] | None
+    seeds: int
+    baseline: float | None
+    baseline_seeds: int
+    noise_sd: float | None
+
+
+class Best(msgspec.Struct, frozen=True):
+    """The best values on the reference class, and beside them those of every class."""
+
+    observed: float | None
+    confirmed: float | None
+    interval: tuple[float, float] | None
+    revision: str | None
+    baseline: float | None
+    noise_sd: float | None
+    experiment: str | None
+    title: str | None
+    device_class: str | None
+    by_class: dict[str, ClassBest]
+
+
+class Gpus(msgspec.Struct, frozen=True):
+    """Devices: how many, how many busy, the share of their time allocated to runs and spent in training."""
+
+    total: int
+    busy: int
+    occupancy: float
+    training_share: float
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What the session has cost. A local device costs no money that we know of."""
+
+    llm_usd: float
+    gpu_usd: float
+    gpu_hours: float
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """See DESIGN §7 for the fields that scripts rely on."""
+
+    session: str
+    id: str
+    state: Standing
+    executor: str
+    researcher: str
+    simulated: bool
+    seconds: float
+    runs: RunCounts
+    best: Best
+    gpus: Gpus
+    cost: Cost
+    tiers: dict[str, int]
+    kept: int
+    reason: str
+
+
+def summarise(state: SessionState, *, now_s: float | None = None, engine_alive: bool = True) -> Summary:
+    """The figures of a session.
+
+    Args:
+        state: the fold so far.
+        now_s: the present session second; by default that of the last event.
+        engine_alive: whether a process works on it; a session that has not ended is else `interrupted`.
+    """
+    now, started = state.now, state.now.started
+    t_s = now.t_s if now_s is None else max(now_s, now.t_s)
+    open_runs = list(now.runs.values())
+    queued = sum(run.status == "queued" for run in open_runs)
+    standing: Standing = state.status
+    if standing in ("new", "running", "paused", "stopping") and not engine_alive:
+        standing = "interrupted"
+    return Summary(
+        session=started.name if started else "",
+        id=started.session if started else "",
+        state=standing,
+        executor=started.executor if started else "",
+        researcher=started.researcher if started else "",
+        simulated=started.simulated if started else False,
+        seconds=t_s,
+        runs=RunCounts(
+            submitted=now.counts.submitted,
+            finished=now.counts.finished,
+            failed=now.counts.failed,
+            cancelled=now.counts.cancelled,
+            running=len(open_runs) - queued,
+            queued=queued + len(now.owed),
+        ),
+        best=best(state),
+        gpus=_gpus(state, t_s),
+        cost=Cost(llm_usd=0.0, gpu_usd=0.0, gpu_hours=_allocated_s(state, t_s) / 3600.0),
+        tiers=_tiers(state),
+        kept=sum(exp != "e1" for _, exp in state.ledger.incumbents),
+        reason=now.ended.reason if now.ended else "",
+    )
+
+
+def best(state: SessionState) -> Best:
+    """Best observed (the luckiest run) and best confirmed (the incumbent's evidence), kept apart."""
+    reference = state.reference_class()
+    classes = sorted({device.cls for device in state.now.devices.values()})
+    by_class = {cls: _class_best(state, cls) for cls in classes}
+    own = by_class.get(reference) if reference else None
+    incumbent = state.experiment(state.now.incumbent) if state.now.incumbent else None
+    return Best(
+        observed=own.observed if own else None,
+        confirmed=own.confirmed if own else None,
+        interval=own.interval if own else None,
+        revision=incumbent.revision if incumbent else None,
+        baseline=own.baseline if own else None,
+        noise_sd=own.noise_sd if own else None,
+        experiment=incumbent.exp if incumbent else None,
+        title=incumbent.title if incumbent else None,
+        device_class=reference,
+        by_class=by_class,
+    )
+
+
+def _class_best(state: SessionState, cls: str) -> ClassBest:
+    spread: Spread | None = noise(state, cls)
+    observed = state.ledger.best_observed.get(cls)
+    incumbent = state.now.incumbent
+    evidence = evidence_runs(state, incumbent, cls) if incumbent else []
+    confirmed = mean_of(evidence)
+    base_exp = state.ledger.experiments[0].exp if state.ledger.experiments else ""
+    base = mean_of(evidence_runs(state, base_exp, cls))
+    return ClassBest(
+        observed=observed.val_bpb if observed else None,
+        observed_run=observed.run if observed else None,
+        confirmed=confirmed.mean if confirmed else None,
+        interval=interval_of(evidence, spread),
+        seeds=confirmed.n if confirmed else 0,
+        baseline=base.mean if base else None,
+        baseline_seeds=base.n if base else 0,
+        noise_sd=spread.sd if spread else None,
+    )
+
+
+def _gpus(state: SessionState, t_s: float) -> Gpus:
+    devices = state.now.devices.values()
+    capacity_s = sum(t_s - device.seen_t_s for device in devices)
+    return Gpus(
+        total=sum(device.up for device in devices),
+        busy=sum(device.run is not None for device in devices),
+        occupancy=_allocated_s(state, t_s) / capacity_s if capacity_s > 0 else 0.0,
+        training_share=state.now.train_s / capacity_s if capacity_s > 0 else 0.0,
+    )
+
+
+def _allocated_s(state: SessionState, t_s: float) -> float:
+    """Device seconds allocated to attempts, those under way included."""
+    in_flight_s = sum(
+        t_s - run.intent_t_s
+        for run in state.now.runs.values()
+        if run.status != "queued" and run.intent_t_s is not None
+    )
+    return state.now.allocated_s + in_flight_s
+
+
+def _tiers(state: SessionState) -> dict[str, int]:
+    tally: dict[str, int] = {}
+    for run in state.ledger.runs:
+        if run.tier is not None:
+            tally[run.tier] = tally.get(run.tier, 0) + 1
+    return tally

@@ -1,0 +1,316 @@
+"""The local executor: runs attempts on this machine, each under a launcher that outlives the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from core.executor import (
+    AttemptSpec,
+    Device,
+    Emit,
+    ExecutorConfig,
+    ExecutorError,
+    ExecutorEvent,
+    Finished,
+    NeverStarted,
+    OpenAttempt,
+    Payload,
+    Progress,
+    Started,
+)
+from executors import devices
+from executors import folder as attempt_folder
+from executors.sandbox import environment
+
+LOOK_S: Final = 0.25
+KILL_WAIT_S: Final = 30.0
+STARTUP_CAP_S: Final = {"cpu": 120.0, "cuda": 900.0}
+"""From train.py's import to its first batch: on a GPU that is where torch.compile belongs."""
+WALL_PER_BUDGET: Final = {"cpu": 10.0, "cuda": 1.0}
+"""Wall seconds that a budget second may take: a CPU slot may have to share its core."""
+WALL_SLACK_S: Final = 120.0
+STEPS_WALL_S: Final = 3600.0
+RESULT_FIELDS: Final = (
+    "outcome", "val_bpb", "tier", "confinement", "probes", "train_s", "startup_s", "score_s", "steps", "tokens",
+    "mem_mb", "params", "eval_tokens", "reason",
+)  # fmt: skip
+
+
+def create(config: ExecutorConfig) -> LocalExecutor:
+    """Make the executor (entry point `local`); cheap, no side effect."""
+    return LocalExecutor(config)
+
+
+@dataclass
+class _Watch:
+    """An attempt that this executor reports on until its end."""
+
+    attempt: str
+    device: str
+    folder: Path
+    seq: int = 0  # the last event that the engine has
+    offset: int = 0  # how far progress.log is read
+    line_seq: int = 0  # the last complete line's number
+    pidfd: int | None = None
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+
+class LocalExecutor:
+    """Implements `core.executor.Executor` on the CUDA devices or CPU cores of this machine.
+
+    `config.options` may hold `startup_cap_s`, `wall_cap_s` and, for the budget kind "steps", `max_steps`.
+    """
+
+    external: bool = True
+
+    def __init__(self, config: ExecutorConfig) -> None:
+        self._config = config
+        self._runs = config.session_dir / "runs"
+        self._slots: dict[str, devices.Slot] = {}
+        self._watches: dict[str, _Watch] = {}
+        self._known: set[str] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._none_left = asyncio.Event()
+
+    async def open(self, emit: Emit) -> list[Device]:
+        """Find the devices; check what every run needs. Raises ExecutorError."""
+        self._emit = emit
+        slots = devices.find_slots(self._config.gpus)
+        self._slots = {slot.device.device: slot for slot in slots}
+        corpus = self._config.corpus_dir
+        if corpus is None or not (corpus / "meta.json").is_file():
+            raise ExecutorError(f"there is no prepared corpus in {corpus}: run `autoresearch-tui prepare`")
+        if not (self._config.target_dir / "harness.py").is_file():
+            raise ExecutorError(f"harness.py is missing in {self._config.target_dir}: install the package again")
+        if shutil.which(self._config.python) is None:
+            raise ExecutorError(f"there is no Python at {self._config.python}: give another with --train-python")
+        self._runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return [slot.device for slot in slots]
+
+    async def start(self, spec: AttemptSpec) -> None:
+        """Start an attempt; does nothing if it was ever started."""
+        if spec.attempt in self._known:
+            return
+        folder = self._runs / spec.attempt
+        watch = _Watch(spec.attempt, spec.device, folder)
+        if attempt_folder.is_claimed(folder) or attempt_folder.is_held(folder):
+            self._settle(watch)
+            return
+        if spec.device not in self._slots:
+            raise ExecutorError(
+                f"{spec.attempt} asks for the device {spec.device}, which this session does not have"
+            )
+        self._lay_out(folder, spec)
+        watch.process = _launch(folder)
+        self._follow(watch, os.pidfd_open(watch.process.pid))
+
+    async def adopt(self, open_attempts: Sequence[OpenAttempt], device_seq: Mapping[str, int]) -> None:  # noqa: ARG002
+        """Settle each open attempt as running, ended, never started or lost; then report on."""
+        for known in open_attempts:
+            spec = known.spec
+            if spec.attempt in self._known:
+                continue
+            folder = self._runs / spec.attempt
+            began = attempt_folder.is_held(folder) or attempt_folder.is_claimed(folder)
+            if not began and not known.started and known.last_seq == 0:
+                self._emit([ExecutorEvent(spec.attempt, 1, NeverStarted())])
+            else:
+                self._settle(_Watch(spec.attempt, spec.device, folder, seq=known.last_seq))
+
+    async def cancel(self, attempt: str, reason: str) -> None:
+        """Ask an attempt's launcher to end it; unknown or ended attempts are left alone."""
+        watch = self._watches.get(attempt)
+        if watch is None or (watch.folder / "cancel").exists():
+            return
+        (watch.folder / "cancel.tmp").write_text(reason)
+        (watch.folder / "cancel.tmp").rename(watch.folder / "cancel")
+
+    async def close(self, *, kill: bool) -> None:
+        """Let go of all attempts; with `kill`, end them first and report their ends."""
+        if kill:
+            for attempt in list(self._watches):
+                await self.cancel(attempt, "the session was stopped")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wait_for_none(), KILL_WAIT_S)
+            for watch in self._watches.values():
+                if watch.pidfd is not None:
+                    signal.pidfd_send_signal(watch.pidfd, signal.SIGKILL)
+                _sweep(watch.folder)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for watch in self._watches.values():
+            self._unwatch(watch)
+        self._watches.clear()
+
+    # ------------------------------------------------------------------------------------------- starting
+
+    def _lay_out(self, folder: Path, spec: AttemptSpec) -> None:
+        """Write everything that the launcher reads; whatever an interrupted start left is overwritten."""
+        package = folder / "executors"
+        package.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in attempt_folder.TRAVELLERS:
+            shutil.copyfile(Path(__file__).parent / f"{name}.py", package / f"{name}.py")
+        harness = (self._config.target_dir / "harness.py").read_bytes()
+        (folder / "harness.py").write_bytes(harness)
+        (folder / "train.py").write_bytes(spec.source.encode())
+        (folder / "spec.json").write_text(json.dumps(self._spec_json(spec, hashlib.sha256(harness).hexdigest())))
+
+    def _spec_json(self, spec: AttemptSpec, harness_sha256: str) -> dict[str, Any]:
+        slot = self._slots[spec.device]
+        options = self._config.options
+        in_steps = self._config.budget_kind == "steps"
+        wall_cap_s = STEPS_WALL_S if in_steps else spec.budget_s * WALL_PER_BUDGET[slot.kind] + WALL_SLACK_S
+        return {
+            "attempt": spec.attempt,
+            "run": spec.run,
+            "revision": spec.revision,
+            "seed": spec.seed,
+            "budget_s": spec.budget_s,
+            "budget_kind": self._config.budget_kind,
+            "max_steps": int(options["max_steps"]) if in_steps else 0,
+            "device": {"kind": slot.kind, "index": slot.index, "name": slot.product, "cls": slot.device.cls},
+            "corpus_dir": str(self._config.corpus_dir),
+            "seq_len": self._config.seq_len,
+            "eval_tokens": self._config.eval_tokens,
+            "startup_cap_s": float(options.get("startup_cap_s", STARTUP_CAP_S[slot.kind])),
+            "wall_cap_s": float(options.get("wall_cap_s", wall_cap_s)),
+            "python": shutil.which(self._config.python),
+            "sandbox": self._config.sandbox,
+            "harness_sha256": harness_sha256,
+        }
+
+    # ------------------------------------------------------------------------------------------- watching
+
+    def _settle(self, watch: _Watch) -> None:
+        """Find out how an attempt that began stands, and report or follow it."""
+        self._known.add(watch.attempt)
+        held = attempt_folder.is_held(watch.folder)
+        result = attempt_folder.read_result(watch.folder)  # after the lock: a launcher writes, then lets go
+        if result is not None:
+            fields = {name: result[name] for name in RESULT_FIELDS if result[name] is not None}
+            self._report(watch, last=Finished(**fields, corpus=result["corpus_sha256"]))
+        elif held:
+            self._follow(watch, attempt_folder.watch_launcher(watch.folder))
+        else:
+            _sweep(watch.folder)
+            began = attempt_folder.is_claimed(watch.folder)
+            what = "died without a result (killed, or the machine went down)" if began else "did not start"
+            reason = f"lost: the run's launcher {what}; see runs/{watch.attempt}/supervisor.log"
+            self._report(watch, last=Finished("infrastructure", reason=reason))
+
+    def _follow(self, watch: _Watch, pidfd: int | None) -> None:
+        self._known.add(watch.attempt)
+        self._watches[watch.attempt] = watch
+        self._none_left.clear()
+        watch.pidfd = pidfd
+        if pidfd is not None:
+            asyncio.get_running_loop().add_reader(pidfd, self._on_exit, watch)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _unwatch(self, watch: _Watch) -> None:
+        if watch.pidfd is not None:
+            asyncio.get_running_loop().remove_reader(watch.pidfd)
+            os.close(watch.pidfd)
+            watch.pidfd = None
+
+    def _on_exit(self, watch: _Watch) -> None:
+        self._unwatch(watch)
+        if watch.process is not None:
+            watch.process.wait()
+        del self._watches[watch.attempt]
+        self._settle(watch)
+        if not self._watches:
+            self._none_left.set()
+
+    def _look(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look) if self._watches else None
+        for watch in list(self._watches.values()):
+            self._report(watch)
+            if watch.pidfd is None and not attempt_folder.is_held(watch.folder):
+                self._on_exit(watch)
+
+    def _report(self, watch: _Watch, *, last: Finished | None = None) -> None:
+        """Emit the new lines of progress.log, and the end; what the engine has seen is skipped."""
+        payloads: list[tuple[int, Payload]] = []
+        for line in self._new_lines(watch):
+            watch.line_seq = line["seq"]
+            if line["seq"] > watch.seq:
+                payloads.append((line["seq"], _payload(line, watch.device)))
+        if payloads:
+            payloads[-1] = (payloads[-1][0], self._with_utilisation(watch, payloads[-1][1]))
+        if last is not None:
+            payloads.append((max(watch.line_seq, watch.seq) + 1, last))
+        if payloads:
+            watch.seq = payloads[-1][0]
+            self._emit([ExecutorEvent(watch.attempt, seq, payload) for seq, payload in payloads])
+
+    def _new_lines(self, watch: _Watch) -> list[dict[str, Any]]:
+        """The complete lines of progress.log since the last look."""
+        try:
+            with (watch.folder / "progress.log").open("rb") as file:
+                file.seek(watch.offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        watch.offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def _with_utilisation(self, watch: _Watch, payload: Payload) -> Payload:
+        """Sample a GPU when its newest progress is passed on; the launcher measures a CPU slot itself."""
+        slot = self._slots.get(watch.device)
+        if slot is None or slot.kind != "cuda" or not isinstance(payload, Progress):
+            return payload
+        util = devices.cuda_utilisation(slot.index)
+        return Progress(payload.step, payload.frac, payload.loss, util, payload.mem_mb)
+
+    async def _wait_for_none(self) -> None:
+        if self._watches:
+            await self._none_left.wait()
+
+
+def _launch(folder: Path) -> subprocess.Popen[bytes]:
+    """Start the launcher, detached. It inherits nothing of the engine's, neither its lock nor its keys.
+
+    Must be called from the main thread, which lives as long as the process.
+    """
+    with (folder / "supervisor.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-E", "-s", "-S", "-B", "-m", "executors.supervisor"],
+            cwd=folder,
+            env=environment({}),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _payload(line: Mapping[str, Any], device: str) -> Payload:
+    if line["kind"] == "started":
+        return Started(device)
+    return Progress(line["step"], line["frac"], line["loss"], line["util"], line["mem_mb"])
+
+
+def _sweep(folder: Path) -> None:
+    """Kill what a dead launcher left behind: with bubblewrap nothing, without it daemonised grandchildren."""
+    mark = f"AUTORESEARCH_ATTEMPT={folder.resolve()}".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)

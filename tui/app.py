@@ -1,0 +1,264 @@
+"""The screen of one session: one tick polls the source and shows it; keys become actions and commands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+import traceback
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal, Protocol
+
+from tui.terminal import TICKS_HZ  # before textual, which reads its settings at import
+
+# isort: split
+from rich.text import Text
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from core.replay import ReplaySource
+from core.sources import LiveSource, Source
+from tui.bindings import KEYS, bindings_for
+from tui.messages import ExperimentChosen
+from tui.screens.ask import AskText, AskYes
+from tui.screens.dashboard import Dashboard
+from tui.screens.experiment import ExperimentScreen, LogProvider
+from tui.screens.help import HelpScreen
+from tui.screens.panes import PaneScreen
+from tui.widgets.replay_bar import ReplayBar
+
+_POLL_EVENTS: Final = 1_000
+_TICK_BUDGET_S: Final = 0.05
+"""How long one tick may read events before the screen gets its turn."""
+
+
+class Commands(Protocol):
+    """How a screen asks the engine for something. The engine journals a command, then obeys it."""
+
+    async def send(self, verb: str, arg: str = "") -> str:
+        """Ask for `pause`, `resume`, `hint`, `stop`; returns the answer as a sentence.
+
+        `resume` starts an engine where none lives. Raises an exception whose text is a sentence for the user.
+        """
+
+
+class SessionApp(App[None]):
+    """Shows one session, live or in replay.
+
+    Args:
+        source: where state and time come from.
+        commands: the way to the engine; None where there is none to ask.
+        logs: reads the end of an attempt's log; None where there are no logs.
+        crash_log: where the traceback of a failure of this screen goes.
+        ticks_hz: how often to look for news; 0 leaves ticking to the caller (tests).
+    """
+
+    TITLE = "autoresearch-tui"
+    CSS_PATH = "app.tcss"
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (100, "-normal")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (12, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = bindings_for("everywhere", "replay")
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        commands: Commands | None = None,
+        logs: LogProvider | None = None,
+        crash_log: Path | None = None,
+        ticks_hz: float = TICKS_HZ,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.live = source if isinstance(source, LiveSource) else None
+        self._logs = logs
+        self._commands = commands
+        self._crash_log = crash_log
+        self._ticks_hz = ticks_hz
+        self._catching_up = False
+
+    def get_default_screen(self) -> Screen[None]:
+        """The session at a glance."""
+        return Dashboard()
+
+    def on_mount(self) -> None:
+        """Start ticking, and leave the terminal clean whoever ends us."""
+        if not self.is_headless:
+            loop = asyncio.get_running_loop()
+            for signum in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(signum, self.exit)
+        if self._ticks_hz > 0:
+            self.set_interval(1 / self._ticks_hz, self.tick)
+        self.call_after_refresh(self.tick)
+
+    def tick(self) -> None:
+        """Take in what is new, within a time budget, and show it. Nothing else polls."""
+        deadline_s = time.monotonic() + _TICK_BUDGET_S
+        self.source.poll(_POLL_EVENTS)
+        while self.source.behind and time.monotonic() < deadline_s:
+            self.source.poll(_POLL_EVENTS)
+        self.show_source()
+        if self.source.behind and not self._catching_up:
+            self._catching_up = True
+            self.set_timer(0.005, self._catch_up)
+
+    def show_source(self) -> None:
+        """Project the source to the topmost screen that shows it."""
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, PaneScreen):
+                if screen.is_mounted:
+                    screen.show_source(self.source)
+                return
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """The table of keys, as commands by name."""
+        for key in KEYS:
+            if key.where in ("everywhere", "replay"):
+                yield SystemCommand(key.says.capitalize(), key.shown, partial(self.run_action, key.action))
+            elif key.where == "panes":
+                action = partial(screen.run_action, key.action)
+                yield SystemCommand(key.says.capitalize(), key.shown, action)
+
+    def action_help(self) -> None:
+        """All keys."""
+        self.push_screen(HelpScreen(self.focused))
+
+    def action_detach(self) -> None:
+        """Close the screen; the engine goes on."""
+        self.exit()
+
+    def action_redraw(self) -> None:
+        """Draw every cell anew, after noise on the line."""
+        self.refresh(layout=True)
+
+    def action_stop(self) -> None:
+        """Stop the session, once the reader has said so twice."""
+        if not self._can_ask():
+            return
+
+        def answer(yes: bool | None) -> None:
+            if yes:
+                self._ask("stop")
+
+        self.push_screen(AskYes("Stop the session? Running work is ended; the session can be resumed later."), answer)
+
+    def action_pause(self) -> None:
+        """Pause a session that works, resume one that is paused."""
+        if self._can_ask():
+            state = self.live.state if self.live is not None else self.source.state
+            self._ask("resume" if state.now.paused else "pause")
+
+    def action_resume(self) -> None:
+        """Start an engine again where it is gone."""
+        if self.source.mode != "live" and self._can_ask():
+            self._ask("resume")
+
+    def action_hint(self) -> None:
+        """Tell the researcher something."""
+        if not self._can_ask():
+            return
+
+        def answer(hint: str | None) -> None:
+            if hint:
+                self._ask("hint", hint)
+
+        self.push_screen(AskText("A hint to the researcher"), answer)
+
+    def action_play(self) -> None:
+        """Let a replay's time flow or hold it; a live screen is held at this moment."""
+        was_live = self.source.mode == "live"
+        replay = self._replay()
+        replay.play(not replay.playing and not was_live)
+        self.show_source()
+
+    def action_step(self, kind: Literal["event", "run", "verdict"], direction: Literal[-1, 1]) -> None:
+        """Go to the next or previous event, run end or verdict."""
+        self._replay().step(kind, direction)
+        self.show_source()
+
+    def action_speed(self, direction: Literal[-1, 1]) -> None:
+        """Replay faster or slower."""
+        self._replay().change_speed(direction)
+        self.show_source()
+
+    def action_seek(self, percent: int) -> None:
+        """Go back or on by a share of the session's time."""
+        replay = self._replay()
+        replay.seek_time(replay.now_s + replay.span_s * percent / 100)
+        self.show_source()
+
+    def action_end(self) -> None:
+        """Go to the end of a recording, or back to the live session."""
+        if self.live is not None:
+            self.source = self.live
+        elif isinstance(self.source, ReplaySource):
+            self.source.go_to_end()
+        self.show_source()
+
+    def on_replay_bar_seek_requested(self, event: ReplayBar.SeekRequested) -> None:
+        """A click on the bar."""
+        self._replay().seek_fraction(event.fraction)
+        self.show_source()
+
+    def on_experiment_chosen(self, event: ExperimentChosen) -> None:
+        """Show an experiment in full."""
+        self.push_screen(ExperimentScreen(event.exp, self._logs))
+        self.call_after_refresh(self.show_source)
+
+    def _replay(self) -> ReplaySource:
+        """The replay that is on, or one of the live session held at this moment."""
+        if isinstance(self.source, ReplaySource):
+            return self.source
+        assert self.live is not None
+        self.source = self.live.replay()
+        return self.source
+
+    def _can_ask(self) -> bool:
+        if self._commands is None:
+            self.notify("This is a recording: there is no engine to ask.", markup=False)
+        return self._commands is not None
+
+    def _ask(self, verb: str, arg: str = "") -> None:
+        self.run_worker(self._send(verb, arg), group="commands", exit_on_error=False)
+
+    async def _send(self, verb: str, arg: str) -> None:
+        assert self._commands is not None
+        try:
+            reply = await self._commands.send(verb, arg)
+        except Exception as error:  # noqa: BLE001  whatever a command meets, the reader reads it and the screen stays
+            self.notify(str(error), severity="error", markup=False)
+        else:
+            self.notify(reply, markup=False)
+        self.tick()
+
+    def _catch_up(self) -> None:
+        self._catching_up = False
+        self.tick()
+
+    def _fatal_error(self) -> None:
+        """In place of a traceback over the terminal: a file that holds it, and a sentence that names the file."""
+        where = ""
+        if self._crash_log is not None:
+            with contextlib.suppress(OSError):
+                self._crash_log.parent.mkdir(parents=True, exist_ok=True)
+                self._crash_log.write_text(traceback.format_exc(), encoding="utf-8")
+                where = f"; the details are in {self._crash_log}"
+        self.panic(Text(f"The screen failed{where}. The session is not affected: attach to it again."))
+
+
+def run_app(
+    source: Source,
+    *,
+    commands: Commands | None = None,
+    logs: LogProvider | None = None,
+    crash_log: Path,
+    mouse: bool = True,
+) -> int:
+    """Run the screen until the reader leaves it; returns the exit code (1 where the screen itself failed)."""
+    app = SessionApp(source, commands=commands, logs=logs, crash_log=crash_log)
+    app.run(mouse=mouse)
+    return app.return_code or 0

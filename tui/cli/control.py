@@ -1,0 +1,92 @@
+"""Commands that talk to a session's engine: pause, resume, hint, cancel, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import click
+
+from core.control import EngineGone, new_client, request
+from core.session import SessionFolder, resolve_session
+from tui.cli import UserError
+from tui.cli.options import session_argument
+
+_STOP_WAIT_S = 3600.0
+_LOOK_S = 0.1
+
+
+@click.command()
+@session_argument
+def pause(session: str) -> None:
+    """Start nothing new; what runs goes on. Session time stands still once nothing runs."""
+    _command(resolve_session(session), "pause")
+
+
+@click.command()
+@session_argument
+def resume(session: str) -> None:
+    """Go on after a pause; where the engine is gone, start one that adopts what still runs."""
+    folder = resolve_session(session)
+    if folder.engine_alive():
+        _command(folder, "resume")
+        return
+    from tui.launch import start_engine
+
+    start_engine(folder)
+    click.echo(f"an engine works on {folder.config().name} again; 'autoresearch-tui attach' shows it")
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("-s", "--session", default="last", help="The session (default: last).")
+def hint(words: tuple[str, ...], session: str) -> None:
+    """Say something to the researcher, e.g. `hint MATRIX_LR=0.06 DEPTH=3`."""
+    _command(resolve_session(session), "hint", " ".join(words))
+
+
+@click.command()
+@click.argument("what")
+@click.option("-s", "--session", default="last", help="The session (default: last).")
+def cancel(what: str, session: str) -> None:
+    """Cancel a run (r12) or the open runs of an experiment (e5)."""
+    _command(resolve_session(session), "cancel", what)
+
+
+@click.command()
+@session_argument
+@click.option("--finish", is_flag=True, help="Let the runs that are under way finish; by default they are cancelled.")
+def stop(session: str, finish: bool) -> None:
+    """End a session for good; what was measured stays. Returns when the engine has ended."""
+    folder = resolve_session(session)
+    _command(folder, "stop", "finish" if finish else "now")
+    deadline_s = time.monotonic() + _STOP_WAIT_S
+    while folder.engine_alive():
+        if time.monotonic() > deadline_s:
+            raise UserError(f"the engine has not ended yet; see {folder.log_path}")
+        time.sleep(_LOOK_S)
+    click.echo(f"session {folder.config().name} has ended; 'autoresearch-tui replay' shows it again")
+
+
+def _command(folder: SessionFolder, verb: str, arg: str = "") -> None:
+    """Send one command and print the engine's sentence. Raises UserError where it was refused."""
+    try:
+        reply = asyncio.run(request(folder, verb, arg, client=new_client("cli")))
+    except EngineGone:
+        if folder.engine_alive():
+            raise
+        raise UserError(_gone(folder)) from None
+    if not reply.ok:
+        raise UserError(f"{folder.config().name}: {reply.text}")
+    click.echo(f"{folder.config().name}: {reply.text}")
+
+
+def _gone(folder: SessionFolder) -> str:
+    from core.journal import scan
+    from core.reduce import fold
+
+    state = fold(event for event, _ in scan(folder.journal_dir))
+    name = folder.config().name
+    if state.now.ended is not None:
+        return f"session {name} has ended ({state.now.ended.reason})"
+    return f"no engine works on session {name}; 'autoresearch-tui resume {name}' starts one"

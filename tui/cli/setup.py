@@ -1,0 +1,61 @@
+"""`prepare` and `doctor`: getting a machine ready, and finding out what it lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from tui.cli.options import absolute, json_option, print_json
+
+
+@click.command()
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    type=click.Path(),
+    help="A file or folder of text; may be repeated (default: this Python's standard library).",
+)
+@click.option("--vocab-size", default=256, show_default=True, help="256: bytes; else a BPE vocabulary of this size.")
+@click.option("--out", type=click.Path(file_okay=False), help="Where to write (default: the data directory).")
+def prepare(sources: tuple[str, ...], vocab_size: int, out: str | None) -> None:
+    """Prepare a corpus to train on. Without options: the sources of Python's standard library, nothing to download."""
+    from tui.corpus import DEFAULT, corpus_path
+    from tui.corpus import prepare as prepare_corpus
+
+    default = not sources and vocab_size == 256
+    folder = absolute(out) if out else corpus_path(DEFAULT if default else _name(sources, vocab_size))
+    meta = prepare_corpus(folder, [str(absolute(s)) for s in sources] or None, vocab_size, _tell)
+    click.echo(
+        f"{folder}: {meta['documents']} documents, {meta['train_tokens']:,} training and {meta['val_tokens']:,} "
+        f"validation tokens, vocabulary {meta['vocab_size']}, sha256 {meta['sha256'][:12]}"
+    )
+
+
+@click.command()
+@click.option("--train-python", type=click.Path(dir_okay=False), help="The Python to look for torch in.")
+@json_option
+def doctor(train_python: str | None, as_json: bool) -> int:
+    """Check what this machine has. Every failing row names its fix; exit code 1 if a session could not run."""
+    from tui.doctor import examine
+
+    rows = examine(train_python)
+    if as_json:
+        print_json([msgspec.to_builtins(row) for row in rows])
+    else:
+        for row in rows:
+            click.echo(f"{row.verdict:<5} {row.what:<12} {row.found}")
+            if row.fix:
+                click.echo(f"{'':<18} → {row.fix}")
+    return 1 if any(row.verdict == "fail" for row in rows) else 0
+
+
+def _name(sources: tuple[str, ...], vocab_size: int) -> str:
+    first = Path(sources[0]).resolve().name if sources else "stdlib"
+    return f"{first}-{vocab_size}"
+
+
+def _tell(fraction: float, text: str) -> None:
+    click.echo(f"{fraction:4.0%} {text}", err=True)

@@ -1,0 +1,140 @@
+"""What a machine has and lacks for a session, one row per check, each failing row with its fix."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+import core
+from core.executor import ExecutorError
+from core.session import home
+from core.target import TargetError, locate_target
+from tui.cli import UserError
+
+_FREE_MB = 1024
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One check: `warn` costs something (a tier, a comfort), `fail` keeps a session from running."""
+
+    verdict: Literal["ok", "warn", "fail"]
+    what: str
+    found: str
+    fix: str = ""
+
+
+def examine(train_python: str | None) -> list[Row]:
+    """Run every check; none of them changes anything."""
+    return [
+        _python(),
+        _core(),
+        _target(),
+        _home(),
+        _torch(train_python),
+        _devices(),
+        _corpus(),
+        _sandbox(),
+        _detach(),
+    ]
+
+
+def _python() -> Row:
+    found = f"Python {sys.version.split()[0]} at {sys.executable}"
+    return Row("ok", "python", found)
+
+
+def _core() -> Row:
+    """Our package is called `core`, as many are: another one may shadow it."""
+    ours = Path(__file__).resolve().parent.parent / "core"
+    found = Path(core.__file__).resolve().parent
+    if found == ours:
+        return Row("ok", "core", str(found))
+    fix = "install autoresearch-tui into an environment of its own (pipx or uv tool install)"
+    return Row("fail", "core", f"{found} is imported instead of {ours}", fix)
+
+
+def _target() -> Row:
+    try:
+        return Row("ok", "target", str(locate_target()))
+    except TargetError as error:
+        return Row("fail", "target", str(error), "install autoresearch-tui again")
+
+
+def _home() -> Row:
+    folder = home()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        return Row("fail", "home", f"{folder} cannot be written", "set AUTORESEARCH_HOME to a folder of yours")
+    free_mb = shutil.disk_usage(existing).free // 2**20
+    if free_mb < _FREE_MB:
+        return Row("warn", "home", f"{folder}, {free_mb} MB free", "free some space: a session that fills a disk waits")
+    return Row("ok", "home", f"{folder}, {free_mb // 1024} GB free")
+
+
+def _torch(train_python: str | None) -> Row:
+    from tui.cli.run import check_python
+
+    try:
+        python = check_python(train_python)
+    except UserError as error:
+        sentence, _, fix = str(error).partition(": ")
+        return Row("fail", "torch", sentence, fix)
+    code = "import torch; print(torch.__version__, 'CUDA' if torch.cuda.is_available() else 'CPU only')"
+    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        return Row("fail", "torch", f"import torch fails in {python}: {last[0]}", "install torch there again")
+    return Row("ok", "torch", f"{done.stdout.strip()}, in {python}")
+
+
+def _devices() -> Row:
+    from executors.devices import find_slots
+
+    try:
+        slots = find_slots(None)
+    except ExecutorError as error:
+        return Row("fail", "devices", str(error))
+    classes = sorted({slot.device.cls for slot in slots})
+    return Row("ok", "devices", f"{len(slots)} ({', '.join(classes)})")
+
+
+def _corpus() -> Row:
+    from tui.corpus import corpus_path, read_meta
+
+    meta = read_meta(corpus_path())
+    if meta is None:
+        return Row("warn", "corpus", "none yet", "'autoresearch-tui prepare' makes it; 'run' does so by itself")
+    return Row("ok", "corpus", f"{meta['name']}, {meta['train_tokens']:,} tokens, sha256 {meta['sha256'][:12]}")
+
+
+def _sandbox() -> Row:
+    if shutil.which("bwrap") is None:
+        return Row(
+            "warn", "sandbox", "no bubblewrap: scores will be marked `unconfined`", "install the package bubblewrap"
+        )
+    probe = ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--dev", "/dev", "true"]
+    done = subprocess.run(probe, capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        fix = "allow unprivileged user namespaces, or accept the tier `unconfined`"
+        return Row("warn", "sandbox", f"bubblewrap does not work here ({last})", fix)
+    return Row("ok", "sandbox", "bubblewrap works")
+
+
+def _detach() -> Row:
+    """Systemd can be set to kill what a user leaves behind at logout."""
+    try:
+        text = Path("/etc/systemd/logind.conf").read_text()
+    except OSError:
+        return Row("ok", "detach", "nothing known that ends processes at logout")
+    lines = [line.split("#")[0].replace(" ", "").lower() for line in text.splitlines()]
+    if "killuserprocesses=yes" in lines:
+        fix = "run 'loginctl enable-linger', or start the session inside 'systemd-run --user --scope'"
+        return Row("warn", "detach", "systemd kills what you leave running at logout", fix)
+    return Row("ok", "detach", "engines survive a logout")

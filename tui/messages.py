@@ -1,0 +1,13 @@
+"""What the reader wants, as messages from widgets and screens up to the app."""
+
+from __future__ import annotations
+
+from textual.message import Message
+
+
+class ExperimentChosen(Message):
+    """An experiment is to be shown in full."""
+
+    def __init__(self, exp: str) -> None:
+        super().__init__()
+        self.exp = exp

@@ -1,0 +1,80 @@
+"""Watching without a screen: a line per finished run and per verdict, then a summary."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+
+from core.control import EngineGone, request
+from core.journal import Tail
+from core.reduce import apply
+from core.session import SessionFolder
+from core.state import SessionState
+from core.summary import summarise
+from tui.words import run_line, summary_lines, verdict_line
+
+_LOOK_S = 0.2
+_SECOND_CTRL_C_S = 3.0
+
+
+def follow(folder: SessionFolder, *, started_here: bool) -> int:
+    """Print what happens until the session ends; returns an exit code.
+
+    The first Ctrl-C stops watching and prints how to stop the session; a second one within 3 s stops it.
+    """
+    state = SessionState()
+    try:
+        _follow(folder, state)
+    except KeyboardInterrupt:
+        return _interrupted(folder, started_here=started_here)
+    alive = folder.engine_alive()
+    for line in summary_lines(summarise(state, engine_alive=alive)):
+        _say(line)
+    if state.now.ended is None:
+        info = folder.engine()
+        why = info.error if info is not None and info.error else f"see {folder.log_path}"
+        sys.stderr.write(f"autoresearch-tui: the engine is gone before the session ended: {why}\n")
+        return 1
+    return 1 if state.now.ended.failed else 0
+
+
+def _follow(folder: SessionFolder, state: SessionState) -> None:
+    tail = Tail(folder.journal_dir)
+    runs = verdicts = 0
+    while True:
+        alive = folder.engine_alive()
+        batch = tail.read()
+        for event, _ in batch:
+            apply(state, event)
+            for run in state.ledger.runs[runs:]:
+                _say(run_line(state, run))
+            for verdict in state.ledger.verdicts[verdicts:]:
+                _say(verdict_line(verdict))
+            runs, verdicts = len(state.ledger.runs), len(state.ledger.verdicts)
+        if not batch and not alive:
+            return
+        if not batch:
+            time.sleep(_LOOK_S)
+
+
+def _interrupted(folder: SessionFolder, *, started_here: bool) -> int:
+    name = folder.config().name
+    left = "the session goes on without this terminal" if started_here else "detached"
+    sys.stderr.write(
+        f"\n{left}; 'autoresearch-tui attach {name}' shows it, 'autoresearch-tui stop {name}' ends it; "
+        "Ctrl-C again now ends it too\n"
+    )
+    try:
+        time.sleep(_SECOND_CTRL_C_S)
+    except KeyboardInterrupt:
+        with contextlib.suppress(EngineGone):
+            asyncio.run(request(folder, "stop", "now"))
+        sys.stderr.write(f"session {name} is being stopped\n")
+    return 130
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,62 @@
+"""Lines for people without a screen: a finished run, a verdict, a summary."""
+
+from __future__ import annotations
+
+from core.events import Verdict
+from core.state import Run, SessionState
+from core.summary import Summary
+from tui.text import clean
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03` or `2:03`."""
+    whole = int(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def run_line(state: SessionState, run: Run) -> str:
+    """One finished run on one line."""
+    proposal = state.experiment(run.exp)
+    title = clean(proposal.title) if proposal else ""
+    score = f"{run.val_bpb:.4f}" if run.val_bpb is not None else run.outcome or ""
+    steps = f"{run.steps} steps" if run.steps is not None else ""
+    why = f" ({clean(run.failure)})" if run.failure else ""
+    tier = "" if run.tier in (None, "scored") else f" [{run.tier}]"
+    head = f"{clock(run.ended_t_s or 0.0):>8}  {run.run:<5} {run.exp:<4} {run.reason:<9}"
+    return f"{head} {score:<9} {steps:<11} {run.device:<6} {title}{why}{tier}".rstrip()
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """One verdict on one line."""
+    return f"{clock(verdict.t):>8}  {verdict.exp}: {verdict.verdict}: {clean(verdict.reason)}"
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """The figures of a session in words."""
+    runs, best, gpus = summary.runs, summary.best, summary.gpus
+    kind = "SIMULATED, " if summary.simulated else ""
+    lines = [
+        f"session   {summary.session} ({summary.id}), {kind}{summary.executor} executor, {summary.researcher} researcher",
+        f"state     {summary.state}"
+        + (f": {summary.reason}" if summary.reason else "")
+        + f", {clock(summary.seconds)}",
+        f"runs      {runs.finished} finished, {runs.failed} failed, {runs.cancelled} cancelled, {runs.running} running, "
+        f"{runs.queued} queued; {summary.kept} improvements kept",
+    ]
+    if best.baseline is not None:
+        noise = f", one run varies by {best.noise_sd:.4f} (sd)" if best.noise_sd is not None else ""
+        lines.append(f"baseline  {best.baseline:.4f} bits per byte on {best.device_class}{noise}")
+    if best.confirmed is not None:
+        around = f" [{best.interval[0]:.4f}, {best.interval[1]:.4f}]" if best.interval else ""
+        gain = f", {best.confirmed - best.baseline:+.4f}" if best.baseline is not None else ""
+        lines.append(f"confirmed {best.confirmed:.4f}{around}{gain}: {best.experiment} {clean(best.title or '')}")
+    if best.observed is not None:
+        lines.append(f"observed  {best.observed:.4f}, the luckiest single run")
+    lines.append(
+        f"devices   {gpus.busy} of {gpus.total} busy; {gpus.occupancy:.0%} of their time allocated, "
+        f"{gpus.training_share:.0%} spent training; {summary.cost.gpu_hours:.2f} device-hours"
+    )
+    if "unconfined" in summary.tiers:
+        lines.append(f"warning   {summary.tiers['unconfined']} scores are unconfined: no sandbox kept train.py apart")
+    return lines
