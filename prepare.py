@@ -318,9 +318,7 @@ def _publish(out: Path, files: dict[str, bytes]) -> None:
             raise CorpusError(
                 f"No space left in {out.parent}: the corpus needs {need_mb:.0f} MB; free some or use another --out."
             ) from error
-        raise CorpusError(
-            f"The corpus cannot be written to {out} ({error.strerror}): use another --out."
-        ) from error
+        raise CorpusError(f"The corpus cannot be written to {out} ({error.strerror}): use another --out.") from error
     finally:
         if staging is not None:
             for leftover in out.parent.glob(f"{staging.name}*"):
@@ -366,9 +364,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     sources = None if options.source == ["stdlib"] else options.source
     try:
-        meta = prepare_corpus(
-            options.out, sources, options.vocab_size, lambda _, text: print(text, file=sys.stderr)
-        )
+        meta = prepare_corpus(options.out, sources, options.vocab_size, lambda _, text: print(text, file=sys.stderr))
     except CorpusError as error:
         print(error, file=sys.stderr)
         return 1

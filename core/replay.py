@@ -128,7 +128,7 @@ class ReplaySource:
         self._clock_s = clock()
         self._ahead: deque[Placed] = deque()
         self._now_s = 0.0
-        self._behind = True
+        self._behind = False
         self.state, position = self.history.before_event(0)
         self._tail = Tail(journal_dir, position)
 
@@ -160,7 +160,7 @@ class ReplaySource:
     @property
     def behind(self) -> bool:
         """Whether another poll would find work at once."""
-        return self.history.behind or self._behind
+        return self.history.behind or (self.playing and self._behind)
 
     @property
     def problem(self) -> str:

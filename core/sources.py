@@ -134,6 +134,9 @@ class LiveSource:
         return source
 
     def _time_flows(self) -> bool:
-        started = self.history.head.now.started
-        working = self.history.head.status in ("running", "stopping")
-        return self._alive and working and started is not None and not started.simulated
+        """A pause stops session time only once nothing runs any more."""
+        state = self.history.head
+        started = state.now.started
+        if not self._alive or started is None or started.simulated or state.now.ended is not None:
+            return False
+        return not state.now.paused or any(run.status != "queued" for run in state.now.runs.values())

@@ -21,6 +21,8 @@ _ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "V
 
 _MIN_COLUMN: Final = 6
 _GAP: Final = "  "
+_SMALL: Final = 0.1
+"""Scores are shown to eight digits (runs differ in the fifth), differences of scores to six."""
 
 
 class SqlError(Exception):
@@ -42,9 +44,7 @@ class Table:
     notices: list[str] = field(default_factory=list)
 
 
-def query(
-    session_dirs: Path | Sequence[Path], sql: str, *, timeout_s: float = 10.0, max_rows: int = 10_000
-) -> Table:
+def query(session_dirs: Path | Sequence[Path], sql: str, *, timeout_s: float = 10.0, max_rows: int = 10_000) -> Table:
     """Run one reading statement on the published snapshots of one or several sessions.
 
     Several sessions appear as one: every table and view holds the rows of all, told apart by `session_id`.
@@ -142,16 +142,18 @@ def _finite(value: Any) -> Any:
 
 
 def format_table(table: Table, width: int) -> str:
-    """The rows as aligned text of at most `width` cells where columns can be cut so far; numbers to the right.
+    """The rows as aligned text, cut to `width` cells as far as texts and headings give; numbers are never cut.
 
     Nothing in it can move a cursor or reorder text: control and format characters are replaced.
     """
-    texts = [[_printable(name) for name in table.columns]]
-    texts += [[_cell(value) for value in row] for row in table.rows]
-    widths = [max(_cells(row[index]) for row in texts) for index in range(len(table.columns))]
-    _shrink(widths, width - len(_GAP) * (len(widths) - 1))
-    right = [all(isinstance(row[i], int | float | None) for row in table.rows) for i in range(len(widths))]
-    lines = [_GAP.join(map(_fit, row, widths, right)).rstrip() for row in texts]
+    head = [_printable(name) for name in table.columns]
+    body = [[_cell(value) for value in row] for row in table.rows]
+    columns = range(len(head))
+    numeric = [all(isinstance(row[i], int | float | None) for row in table.rows) for i in columns]
+    widths = [max(_cells(row[i]) for row in (head, *body)) for i in columns]
+    least = [max([_MIN_COLUMN, *(_cells(row[i]) for row in body if numeric[i])]) for i in columns]
+    _shrink(widths, least, width - len(_GAP) * (len(widths) - 1))
+    lines = [_GAP.join(map(_fit, row, widths, numeric)).rstrip() for row in (head, *body)]
     lines.insert(1, _GAP.join("─" * cells for cells in widths))
     shown = f"{len(table.rows):,} row{'' if len(table.rows) == 1 else 's'}"
     lines.append(f"(the first {shown}; there are more)" if table.truncated else f"({shown})")
@@ -165,7 +167,7 @@ def _cell(value: Any) -> str:
         case bool():
             return str(value).lower()
         case float():
-            return f"{value:.8g}"
+            return f"{value:.8g}" if abs(value) >= _SMALL else f"{value:.6g}"
         case list() | dict():
             return _printable(json.dumps(value, ensure_ascii=False))
         case _:
@@ -185,16 +187,18 @@ def _cells(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )
 
 
-def _shrink(widths: list[int], room: int) -> None:
-    """Take from the widest column until all fit, but leave each enough to be recognised."""
-    widths[:] = [min(cells, max(room, _MIN_COLUMN)) for cells in widths]
-    while widths and sum(widths) > room and max(widths) > _MIN_COLUMN:
-        widths[widths.index(max(widths))] -= 1
+def _shrink(widths: list[int], least: list[int], room: int) -> None:
+    """Take from the widest column that can give until all fit, or none can."""
+    widths[:] = [min(cells, max(room, low)) for cells, low in zip(widths, least, strict=True)]
+    while sum(widths) > room:
+        giving = [index for index, cells in enumerate(widths) if cells > least[index]]
+        if not giving:
+            return
+        widths[max(giving, key=widths.__getitem__)] -= 1
 
 
 def _fit(text: str, cells: int, right: bool) -> str:

@@ -56,26 +56,31 @@ def main() -> None:
     """Serve the one request on stdin."""
     request = json.load(sys.stdin)
     _die_with(request["parent"])
-    import duckdb
-
     _limit(request["timeout_s"])
     try:
-        con = _connect(request["snapshots"])
-        for line in _answer(con, request["sql"], request["max_rows"]):
+        for line in answer(request["snapshots"], request["sql"], request["max_rows"]):
             sys.stdout.write(line + "\n")
+    except Refused as refused:
+        sys.stdout.write(json.dumps({"error": str(refused)}) + "\n")
+
+
+def answer(snapshots: list[str], sql: str, max_rows: int) -> Iterator[str]:
+    """Run one statement on the snapshots and yield lines of JSON: header, rows, footer.
+
+    Raises:
+        Refused: for whatever reason there is no answer; it may come after some rows.
+    """
+    import duckdb
+
+    try:
+        yield from _lines(_connect(snapshots), sql, max_rows)
     except (duckdb.OutOfMemoryException, MemoryError):
-        _report(
+        raise Refused(
             "the query needs more memory than it may have (512 MB for its plan, 1.5 GB in all): "
             "narrow it with WHERE, LIMIT or fewer columns"
-        )
-    except Refused as refused:
-        _report(str(refused))
+        ) from None
     except duckdb.Error as error:
-        _report(_sentence(error, request["sql"]))
-
-
-def _report(error: str) -> None:
-    sys.stdout.write(json.dumps({"error": error}) + "\n")
+        raise Refused(_sentence(error, sql)) from None
 
 
 def _die_with(parent: int) -> None:
@@ -137,8 +142,7 @@ def _unite(con: duckdb.DuckDBPyConnection) -> None:
         con.execute(f'create view "{name}" as {parts}')
 
 
-def _answer(con: duckdb.DuckDBPyConnection, sql: str, max_rows: int) -> Iterator[str]:
-    """Run the statement and yield lines of JSON: header, rows, footer."""
+def _lines(con: duckdb.DuckDBPyConnection, sql: str, max_rows: int) -> Iterator[str]:
     statement = _one_reading_statement(con, sql)
     con.execute(statement)
     columns = [(str(name), str(kind)) for name, kind, *_ in con.description or ()]

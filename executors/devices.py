@@ -96,8 +96,7 @@ def cpu_slots() -> list[Slot]:
     """One slot per usable core: a second thread on one run loses (research/sim.md §1)."""
     node = socket.gethostname()
     return [
-        Slot(Device(device=f"cpu{index}", cls="CPU", node=node), "cpu", index, "CPU")
-        for index in range(usable_cores())
+        Slot(Device(device=f"cpu{index}", cls="CPU", node=node), "cpu", index, "CPU") for index in range(usable_cores())
     ]
 
 

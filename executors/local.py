@@ -109,9 +109,7 @@ class LocalExecutor:
             self._settle(watch)
             return
         if spec.device not in self._slots:
-            raise ExecutorError(
-                f"{spec.attempt} asks for the device {spec.device}, which this session does not have"
-            )
+            raise ExecutorError(f"{spec.attempt} asks for the device {spec.device}, which this session does not have")
         self._lay_out(folder, spec)
         watch.process = _launch(folder)
         self._follow(watch, os.pidfd_open(watch.process.pid))

@@ -39,6 +39,7 @@ from executors.scoring import CHECKPOINT, CHECKPOINT_CAP_BYTES, Scoring, seal
 
 PROGRESS_LINES: Final = 24
 TICK_S: Final = 0.1
+IMPORT_CAP_S: Final = 300.0
 EOF_CAP_S: Final = 10.0
 PRESTART_S: Final = {"cpu": 2.0, "cuda": 12.0}
 """How long before the deadline the model server may start: about its import of torch (and CUDA's start)."""
@@ -90,9 +91,7 @@ class Launcher:
         for name in ("out", "tmp"):
             (self.folder / name).mkdir(exist_ok=True)
         hidden = [Path(self.spec["corpus_dir"]).resolve(), self.folder.parent]
-        self._sandbox = Sandbox(
-            self.folder, interpreter, self._device, self.spec["seed"], self.spec["sandbox"], hidden
-        )
+        self._sandbox = Sandbox(self.folder, interpreter, self._device, self.spec["seed"], self.spec["sandbox"], hidden)
         confinement = self._sandbox.confinement
         self.result |= {
             "confinement": confinement,
@@ -123,13 +122,8 @@ class Launcher:
             whole = False
         if not whole:
             raise LauncherError(f"there is no whole corpus in {corpus}: run `autoresearch-tui prepare`")
-        if (
-            min(self._meta["val_tokens"], self.spec["eval_tokens"], self._meta["train_tokens"])
-            <= self.spec["seq_len"]
-        ):
-            raise LauncherError(
-                f"the corpus in {corpus} is shorter than one sequence of {self.spec['seq_len']} tokens"
-            )
+        if min(self._meta["val_tokens"], self.spec["eval_tokens"], self._meta["train_tokens"]) <= self.spec["seq_len"]:
+            raise LauncherError(f"the corpus in {corpus} is shorter than one sequence of {self.spec['seq_len']} tokens")
         self.result["corpus_sha256"] = self._meta["sha256"]
 
     def _train(self) -> None:
@@ -318,8 +312,8 @@ class Launcher:
         now_s = time.monotonic()
         if self._clock_start is None:
             cap_s = self.spec["startup_cap_s"]
-            if stage is None and now_s - self._started_s > cap_s:
-                raise LauncherError(f"importing torch took longer than {cap_s:g} s")
+            if stage is None and now_s - self._started_s > IMPORT_CAP_S:
+                raise LauncherError(f"importing torch took longer than {IMPORT_CAP_S:g} s: is the disk slow?")
             if stage is not None and now_s - self._loaded_s > cap_s:
                 return f"{STAGES.get(stage, 'train.py was not ready')} after {cap_s:g} s of start-up"
         elif left_s <= 0:

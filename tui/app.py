@@ -23,7 +23,7 @@ from textual.screen import Screen
 from core.replay import ReplaySource
 from core.sources import LiveSource, Source
 from tui.bindings import KEYS, bindings_for
-from tui.messages import ExperimentChosen
+from tui.messages import ExperimentChosen, ViewChanged
 from tui.screens.ask import AskText, AskYes
 from tui.screens.dashboard import Dashboard
 from tui.screens.experiment import ExperimentScreen, LogProvider
@@ -31,7 +31,7 @@ from tui.screens.help import HelpScreen
 from tui.screens.panes import PaneScreen
 from tui.widgets.replay_bar import ReplayBar
 
-_POLL_EVENTS: Final = 1_000
+_POLL_EVENTS: Final = 2_000
 _TICK_BUDGET_S: Final = 0.05
 """How long one tick may read events before the screen gets its turn."""
 
@@ -144,7 +144,9 @@ class SessionApp(App[None]):
             if yes:
                 self._ask("stop")
 
-        self.push_screen(AskYes("Stop the session? Running work is ended; the session can be resumed later."), answer)
+        self.push_screen(
+            AskYes("End the session for good? Runs under way are cancelled; what was measured stays."), answer
+        )
 
     def action_pause(self) -> None:
         """Pause a session that works, resume one that is paused."""
@@ -204,10 +206,13 @@ class SessionApp(App[None]):
         self._replay().seek_fraction(event.fraction)
         self.show_source()
 
+    def on_view_changed(self, event: ViewChanged) -> None:  # noqa: ARG002  names the message
+        """Panes came into view."""
+        self.call_after_refresh(self.show_source)
+
     def on_experiment_chosen(self, event: ExperimentChosen) -> None:
         """Show an experiment in full."""
         self.push_screen(ExperimentScreen(event.exp, self._logs))
-        self.call_after_refresh(self.show_source)
 
     def _replay(self) -> ReplaySource:
         """The replay that is on, or one of the live session held at this moment."""

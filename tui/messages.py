@@ -11,3 +11,7 @@ class ExperimentChosen(Message):
     def __init__(self, exp: str) -> None:
         super().__init__()
         self.exp = exp
+
+
+class ViewChanged(Message):
+    """Other panes came into view: they are to be filled now, not with the next tick."""

@@ -14,7 +14,7 @@ from rich.style import Style
 
 
 class Role(IntEnum):
-    """What a cell shows. The numbers are stored in rasters; later roles are drawn over earlier ones."""
+    """What a cell shows. The numbers stand in rasters."""
 
     BLANK = 0
     AXIS = 1

@@ -37,12 +37,13 @@ def summary_lines(summary: Summary) -> list[str]:
     runs, best, gpus = summary.runs, summary.best, summary.gpus
     kind = "SIMULATED, " if summary.simulated else ""
     lines = [
-        f"session   {summary.session} ({summary.id}), {kind}{summary.executor} executor, {summary.researcher} researcher",
+        f"session   {summary.session} ({summary.id})",
+        f"by        the {summary.researcher} researcher on the {kind}{summary.executor} executor",
         f"state     {summary.state}"
         + (f": {summary.reason}" if summary.reason else "")
         + f", {clock(summary.seconds)}",
-        f"runs      {runs.finished} finished, {runs.failed} failed, {runs.cancelled} cancelled, {runs.running} running, "
-        f"{runs.queued} queued; {summary.kept} improvements kept",
+        f"runs      {runs.finished} finished, {runs.failed} failed, {runs.cancelled} cancelled, "
+        f"{runs.running} running, {runs.queued} queued; {summary.kept} improvements kept",
     ]
     if best.baseline is not None:
         noise = f", one run varies by {best.noise_sd:.4f} (sd)" if best.noise_sd is not None else ""

@@ -9,7 +9,7 @@ from core.journal import JournalDamaged, Tail
 from core.journal.reader import Placed
 from core.projection.fold import RowFold
 from core.projection.lock import projection_lock
-from core.projection.store import Store
+from core.projection.store import STORE_NAME, Store
 
 _BATCH: Final = 20_000
 """Events per transaction: enough to make its fixed cost small, few enough to bound memory."""
@@ -90,9 +90,9 @@ def rebuild(session_dir: Path) -> JournalDamaged | None:
         OSError: the disk is full or broken.
     """
     with projection_lock(session_dir, wait_s=0.0):
+        (session_dir / STORE_NAME).unlink(missing_ok=True)
         store = Store(session_dir)
         try:
-            store.reset()
             ingester = Ingester(session_dir / "journal", store)
             ingester.ingest()
             store.publish()

@@ -49,9 +49,11 @@ class Service:
             ingester = Ingester(self._dir / "journal", store)
             with selectors.DefaultSelector() as selector:
                 selector.register(self._requests, selectors.EVENT_READ)
-                while not self._step(ingester, store):
+                done = False
+                while not done:
                     if selector.select(self._patience_s(ingester.n)):
                         self._receive()
+                    done = self._step(ingester, store)
         finally:
             store.close()
         return "" if ingester.damage is None else str(ingester.damage)
@@ -74,7 +76,7 @@ class Service:
 
     def _patience_s(self, n: int) -> float:
         """How long to wait for a request before looking at the journal again."""
-        if self._waiting or n == 0:
+        if self._waiting or n == 0 or n > self._published_n:
             return _EAGER_POLL_S
         return max(_IDLE_POLL_S, self._published_s + PUBLISH_EVERY_S - time.monotonic())
 

@@ -49,13 +49,12 @@ class Store:
         import duckdb
 
         if self._path.exists():
-            try:
+            with contextlib.suppress(duckdb.Error):
                 con = self._attach()
-                if con.execute("select schema_sha from meta").fetchall() == [(self._schema_sha,)]:
-                    return con
+                with contextlib.suppress(duckdb.Error):
+                    if con.execute("select schema_sha from meta").fetchall() == [(self._schema_sha,)]:
+                        return con
                 con.close()
-            except duckdb.Error:
-                pass
         return self._create()
 
     def _attach(self) -> duckdb.DuckDBPyConnection:

@@ -33,9 +33,9 @@ class StructuralEdit(msgspec.Struct, frozen=True):
     """An idea that no constant expresses, as a patch of `train.py`.
 
     Each pair of `edits` is (old text, new text); the old text occurs exactly once. Edits never touch the line of
-    a knob, so they apply whatever the knobs are set to. `conflicts` names the edits that it cannot be stacked
-    with; `retires` the knobs that have no effect any more once it is applied; `simpler` says that it removes more
-    than it adds, so that no change of the score is enough to keep it.
+    a knob, so they apply whatever the knobs are set to, and as text any of them stack in any order. `conflicts`
+    names the edits that it makes pointless; `retires` the knobs that have no effect any more once it is applied;
+    `simpler` says that it removes more than it adds, so that an equal score is enough to keep it.
     """
 
     key: str
@@ -206,6 +206,7 @@ BIGRAM_BUCKETS = 8192  # rows of the table of token pairs
     tables = [model.embed.weight, model.bigram.weight""",
         ),
     ),
+    conflicts=("trigram",),
 )
 
 _SMEAR = StructuralEdit(
@@ -263,14 +264,12 @@ TRIGRAM_BUCKETS = 32768  # rows of the table of three tokens
         ),
         (
             """\
-        self.blocks = nn.ModuleList(
-""",
+        self.skip_L = """,
             """\
         # Starts at 0: three tokens say nothing until they have been seen.
         self.trigram = nn.Embedding(TRIGRAM_BUCKETS, self.dim, device=device)
         nn.init.zeros_(self.trigram.weight)
-        self.blocks = nn.ModuleList(
-""",
+        self.skip_L = """,
         ),
         (
             """\
@@ -285,34 +284,13 @@ TRIGRAM_BUCKETS = 32768  # rows of the table of three tokens
         ),
         (
             """\
-*model.value_embeds.parameters()""",
+        {"params": [model.head_VD], """,
             """\
-model.trigram.weight, *model.value_embeds.parameters()""",
+        {"params": [model.trigram.weight], "lr": EMBEDDING_LR * width_scale},
+        {"params": [model.head_VD], """,
         ),
     ),
-)
-
-_KEY_SHIFT = StructuralEdit(
-    key="key-shift",
-    title="take half of each key from the position before",
-    hypothesis="Keys that also say what came before their token lower val_bpb.",
-    rationale=(
-        "To copy what followed an earlier occurrence of the present token, attention must find positions by the "
-        "token before them. That takes two layers, or one whose keys hold it already."
-    ),
-    edits=(
-        (
-            """\
-        q_BTHK, k_BTHK = norm(qk_BT2HK).unbind(2)
-""",
-            """\
-        q_BTHK, k_BTHK = norm(qk_BT2HK).unbind(2)
-        own_BTHk, before_BTHk = k_BTHK.chunk(2, -1)
-        before_BTHk = F.pad(before_BTHk, (0, 0, 0, 0, 1, 0))[:, :-1]
-        k_BTHK = torch.cat([own_BTHk, before_BTHk], -1)
-""",
-        ),
-    ),
+    conflicts=("bigram",),
 )
 
 _NO_VALUES = StructuralEdit(
@@ -390,12 +368,9 @@ _NO_VALUES = StructuralEdit(
         # Every other layer, the last one included, adds a second embedding of the token to its values: memory
         # that costs no multiplication.
         mixing = range((DEPTH - 1) % 2, DEPTH, 2)
-        self.value_embeds = nn.ModuleDict(
-            {str(i): nn.Embedding(vocab_size, self.dim, device=device) for i in mixing}
-        )
+        self.value_embeds = nn.ModuleDict({str(i): nn.Embedding(vocab_size, self.dim, device=device) for i in mixing})
         self.blocks = nn.ModuleList(
-            Block(self.dim, layer_window(i, seq_len), seq_len, device, mixes_values=i in mixing)
-            for i in range(DEPTH)
+            Block(self.dim, layer_window(i, seq_len), seq_len, device, mixes_values=i in mixing) for i in range(DEPTH)
         )
 """,
             """\
@@ -415,7 +390,6 @@ _NO_VALUES = StructuralEdit(
         ),
         (", *model.value_embeds.parameters()]", "]"),
     ),
-    conflicts=("trigram",),
     simpler=True,
 )
 
@@ -518,10 +492,9 @@ _PLAIN_MUON = StructuralEdit(
 )
 
 STRUCTURAL: tuple[StructuralEdit, ...] = (
+    _TRIGRAM,
     _BIGRAM,
     _SMEAR,
-    _TRIGRAM,
-    _KEY_SHIFT,
     _NO_SOFTCAP,
     _SWIGLU,
     _NO_VALUES,

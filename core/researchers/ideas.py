@@ -60,7 +60,7 @@ def steps_beyond(source: str, kept_keys: Sequence[str]) -> list[Idea]:
 
 
 def combine(ideas: Sequence[Idea]) -> Idea | None:
-    """All of these at once, leaving out those that conflict with an earlier one; None if fewer than two remain."""
+    """All of these at once, leaving out what conflicts with an earlier one; None if fewer than two remain."""
     chosen: list[Idea] = []
     for idea in ideas:
         if not any(_conflict(idea, other) for other in chosen):
@@ -152,12 +152,7 @@ def _move(knob: Knob, old: str, new: str, side: str) -> Idea:
 
 
 def _conflict(one: Idea, other: Idea) -> bool:
-    if set(one.constants) & set(other.constants):
-        return True
-    edits = {f"edit:{edit.key}": edit for edit in STRUCTURAL}
-    first, second = edits.get(one.key), edits.get(other.key)
-    clash = (
-        first is not None and second is not None and (second.key in first.conflicts or first.key in second.conflicts)
-    )
-    retired = set(first.retires if first else ()) | set(second.retires if second else ())
-    return clash or bool(retired & (set(one.constants) | set(other.constants)))
+    """Whether the second of two changes would undo the first, or have no effect beside it."""
+    retired = {f"edit:{edit.key}": set(edit.retires) for edit in STRUCTURAL}
+    gone = retired.get(one.key, set()) | retired.get(other.key, set())
+    return bool(set(one.constants) & set(other.constants) or gone & (set(one.constants) | set(other.constants)))

@@ -100,6 +100,7 @@ def _tell(error: Exception) -> int:
     from core.journal import JournalDamaged
     from core.registry import UnknownName
     from core.session import SessionError
+    from core.sql import SqlError
     from core.target import TargetError
 
     if isinstance(error, UserError):
@@ -108,7 +109,7 @@ def _tell(error: Exception) -> int:
     if isinstance(error, UnknownName):
         sys.stderr.write(f"autoresearch-tui: {error}\n")
         return 2
-    if isinstance(error, SessionError | ExecutorError | JournalDamaged | TargetError | EngineGone):
+    if isinstance(error, SessionError | ExecutorError | JournalDamaged | TargetError | EngineGone | SqlError):
         sys.stderr.write(f"autoresearch-tui: {error}\n")
         return 1
     if isinstance(error, OSError) and error.filename is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import click
+import time
 
+from core.journal import JournalDamaged
+from core.session import SessionError, SessionFolder, all_sessions, resolve_session
 from tui.cli import UserError
 from tui.cli.options import has_screen
+from tui.screens.home import HomeApp, HomeRow
 
 
 def home() -> int:
@@ -16,5 +19,24 @@ def home() -> int:
             "'autoresearch-tui sessions' lists them, --help shows all commands",
             2,
         )
-    click.echo("")
-    return 0
+    choice = HomeApp([_row(folder) for folder in reversed(all_sessions())]).run()
+    if choice is None:
+        return 0
+    from tui.cli.watch import watch_live, watch_replay
+
+    folder = resolve_session(choice.session)
+    return watch_live(folder, plain=False) if choice.verb == "attach" else watch_replay(folder)
+
+
+def _row(folder: SessionFolder) -> HomeRow:
+    """One session's row; a damaged one is listed too, with what is wrong as its state."""
+    from tui.cli.inspect import summary_of
+
+    session = folder.path.name
+    try:
+        config, summary = folder.config(), summary_of(folder)
+    except (SessionError, JournalDamaged):
+        return HomeRow(session, session, "damaged", live=False, runs=0, best=None, created="")
+    created = time.strftime("%Y-%m-%d %H:%M", time.localtime(config.created_unix_s))
+    live = folder.engine_alive()
+    return HomeRow(session, config.name, summary.state, live, summary.runs.finished, summary.best.confirmed, created)

@@ -68,7 +68,9 @@ def sql(query: str, session: str, every: bool, as_json: bool) -> None:
     for folder in folders:
         refresh(folder)
     table = console.query([folder.path for folder in folders], query)
-    click.echo(console.to_json(table) if as_json else console.format_table(table, _width()))
+    for notice in table.notices:
+        click.echo(notice, err=True)
+    click.echo(console.json_rows(table) if as_json else console.format_table(table, _width()))
 
 
 def refresh(folder: SessionFolder) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -29,11 +30,16 @@ def replay(session: str) -> int:
     folder = resolve_session(session)
     if not has_screen():
         raise UserError("'replay' needs a terminal; 'autoresearch-tui attach --plain' prints the runs as lines", 2)
-    from core.sources import ReplaySource
+    return watch_replay(folder)
+
+
+def watch_replay(folder: SessionFolder) -> int:
+    """Play a session from its beginning on a screen; returns an exit code."""
+    from core.replay import ReplaySource
     from tui.app import run_app
 
-    source = ReplaySource(folder, clock=time.monotonic)
-    return run_app(source, logs=_log_provider(folder), crash_log=_crash_log())
+    source = ReplaySource(folder.journal_dir, playing=True)
+    return run_app(source, logs=log_provider(folder), crash_log=_crash_log())
 
 
 def watch_live(folder: SessionFolder, *, plain: bool, started_here: bool = False) -> int:
@@ -45,9 +51,8 @@ def watch_live(folder: SessionFolder, *, plain: bool, started_here: bool = False
     from core.sources import LiveSource
     from tui.app import run_app
 
-    code = run_app(
-        LiveSource(folder), commands=SocketCommands(folder), logs=_log_provider(folder), crash_log=_crash_log()
-    )
+    source = LiveSource(folder.journal_dir, folder.engine_alive)
+    code = run_app(source, commands=SocketCommands(folder), logs=log_provider(folder), crash_log=_crash_log())
     if folder.engine_alive():
         name = folder.config().name
         click.echo(f"session {name} goes on; 'autoresearch-tui attach {name}' shows it again")
@@ -77,10 +82,14 @@ class SocketCommands:
         return reply.text
 
 
-def _log_provider(folder: SessionFolder):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    def read(attempt: str) -> str:
-        path = folder.runs_dir / attempt / "output.log"
-        return path.read_text(errors="replace") if path.is_file() else ""
+def log_provider(folder: SessionFolder) -> Callable[[str, int], bytes]:
+    """A reader of the last bytes of an attempt's log. It raises OSError where there is none."""
+
+    def read(attempt: str, last_bytes: int) -> bytes:
+        with (folder.runs_dir / attempt / "output.log").open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - last_bytes))
+            return log.read()
 
     return read
 

@@ -1,0 +1,47 @@
+# Everything a newcomer needs: `make demo` runs a session, `make test` passes the tests. Each makes .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo demo-train test lint types imports unit wheel bench clean help
+
+help:
+	@echo "make demo        a real training session on this machine (about 10 minutes on 2 cores)"
+	@echo "make test        linters, types, import rules, all tests, and a session from the built wheel"
+	@echo "make bench       measure speed and memory, and print the table of docs/benchmarks.md"
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[train,dev]'
+	@touch $@
+
+# The real training session. It becomes `demo-train` alone once the simulator stands.
+demo: demo-train
+
+demo-train: $(VENV)/.installed
+	$(BIN)/autoresearch-tui run --plain --hours 0.19 --seed 1
+
+test: lint types imports unit wheel
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+imports: $(VENV)/.installed
+	$(BIN)/lint-imports
+
+wheel: $(VENV)/.installed
+	$(BIN)/python tests/wheel/check_wheel.py
+
+unit: $(VENV)/.installed
+	$(BIN)/pytest
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,555 @@
+"""The screen as its readers use it: stories told with keys, a recorded or growing journal, and a clock of our own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from core.events import AnyEvent, Command, Note
+from core.journal import line_of
+from core.journal.format import segment_path
+from core.replay import ReplaySource
+from core.sources import LiveSource, Source
+from tests.support.story import Story, session, write_journal
+from tui.app import SessionApp
+from tui.bindings import KEYS
+from tui.screens.dashboard import Dashboard
+from tui.screens.experiment import ExperimentScreen
+from tui.screens.home import HomeApp, HomeChoice, HomeRow
+from tui.widgets.log_tail import LogTail
+from tui.widgets.transcript import Transcript
+from tui.widgets.virtual_table import VirtualTable
+
+WIDE, NARROW = (120, 40), (80, 24)
+
+
+class Clock:
+    """Seconds that a story moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Engine:
+    """Hears commands; `answer` is what it says, or raises."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+        self.fails = False
+
+    async def send(self, verb: str, arg: str = "") -> str:
+        if self.fails:
+            raise OSError("the engine does not answer")
+        self.heard.append((verb, arg))
+        return f"{verb} was done"
+
+
+class Growing:
+    """A journal that a story appends to, as an engine would."""
+
+    def __init__(self, folder: Path, events: list[AnyEvent]) -> None:
+        self.folder = write_journal(folder, events)
+        self.n, self.t_s = len(events), events[-1].t
+
+    def add(self, event: AnyEvent) -> None:
+        self.n += 1
+        event.n, event.t = self.n, self.t_s
+        with segment_path(self.folder, 1).open("ab") as file:
+            file.write(line_of(event)[0])
+
+
+@contextlib.asynccontextmanager
+async def on_screen(
+    source: Source,
+    *,
+    size: tuple[int, int] = WIDE,
+    commands: Engine | None = None,
+    logs: Callable[[str, int], bytes] | None = None,
+    crash_log: Path | None = None,
+) -> AsyncIterator[tuple[SessionApp, Pilot[None]]]:
+    """The app over a source, read to its end and shown; it ticks only when the story says so."""
+    app = SessionApp(source, commands=commands, logs=logs, crash_log=crash_log, ticks_hz=0)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await tick(app, pilot)
+        yield app, pilot
+
+
+async def tick(app: SessionApp, pilot: Pilot[None]) -> None:
+    app.tick()
+    while app.source.behind:
+        app.tick()
+    await pilot.pause()
+
+
+async def press(pilot: Pilot[None], *keys: str) -> None:
+    await pilot.press(*keys)
+    await pilot.pause()
+
+
+async def settled(app: SessionApp, pilot: Pilot[None]) -> None:
+    """Wait until commands are answered and logs are read."""
+    await app.workers.wait_for_complete()
+    await pilot.pause()
+
+
+async def until(pilot: Pilot[Any], true: Callable[[], object]) -> None:
+    """Let the app work until something is so; the assertion tells what it waited for."""
+    for _ in range(500):
+        if true():
+            return
+        await pilot.pause(0.01)
+    assert true()
+
+
+async def reads(app: SessionApp, pilot: Pilot[None], *words: str) -> None:
+    """Wait until all these words stand on the screen."""
+    await until(pilot, lambda: all(word in text_of(app) for word in words) or app._exit)
+    shown = text_of(app)
+    for word in words:
+        assert word in shown
+
+
+@pytest.fixture(autouse=True)
+def _fast_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pilot's waits between keys are long; what a story needs it waits for itself."""
+    monkeypatch.setattr("textual._wait.SLEEP_GRANULARITY", 0.002)
+    monkeypatch.setattr("textual._wait.SLEEP_IDLE", 0.001)
+
+
+def text_of(app: SessionApp | HomeApp) -> str:
+    """What stands on the screen, line by line."""
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+
+def live(folder: Path, events: list[AnyEvent], *, alive: Callable[[], bool] = lambda: True) -> LiveSource:
+    return LiveSource(write_journal(folder, events), alive, clock=Clock())
+
+
+async def test_one_look_shows_curve_devices_reasoning_and_experiments(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=20))) as (app, _):
+        shown = text_of(app)
+    for words in ("● live", "best confirmed", "1 val_bpb", "2 devices 0/4", "3 reasoning", "4 experiments", "×"):
+        assert words in shown
+    assert "e20" in shown
+    assert "limit of hours reached" in shown
+    assert "‖" not in shown
+
+
+async def test_a_narrow_terminal_shows_one_pane_and_tabs(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=9)), size=NARROW) as (app, pilot):
+        await reads(app, pilot, "[1 val_bpb]")
+        assert "╭─ 3 reasoning" not in text_of(app)
+        await press(pilot, "3")
+        await reads(app, pilot, "[3 reasoning]")
+        await reads(app, pilot, "e9")
+        await press(pilot, "4")
+        await reads(app, pilot, "[4 experiments]")
+        await reads(app, pilot, "e9")
+        await pilot.click("PaneTabs", offset=(14, 0))
+        await pilot.pause()
+        await reads(app, pilot, "[2 devices]")
+
+
+async def test_z_gives_a_pane_all_the_room_and_takes_it_back(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=9))) as (app, pilot):
+        await press(pilot, "3", "z")
+        await reads(app, pilot, "[3 reasoning]")
+        assert app.query_one(Transcript).size.width > 110
+        await press(pilot, "z")
+        await reads(app, pilot, "╭─ 1 val_bpb")
+        assert app.focused is app.query_one(Transcript)
+
+
+async def test_news_appears_with_the_next_tick(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, session(experiments=4))
+    async with on_screen(LiveSource(growing.folder, lambda: True, clock=Clock())) as (app, pilot):
+        growing.add(Note(text="The schedule is worth a look."))
+        assert "worth a look" not in text_of(app)
+        await tick(app, pilot)
+        await reads(app, pilot, "worth a look")
+
+
+async def test_enter_on_an_experiment_shows_it_in_full_and_escape_goes_back(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=5))) as (app, pilot):
+        await press(pilot, "4", "j", "enter")
+        assert isinstance(app.screen, ExperimentScreen)
+        wanted = ("1 e4", "hypothesis", "bits per byte against", "+++ train.py", "r9", "no logs")
+        await reads(app, pilot, *wanted)
+        await press(pilot, "escape")
+        assert isinstance(app.screen, Dashboard)
+
+
+async def test_enter_on_a_point_of_the_curve_opens_its_experiment(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=5))) as (app, pilot):
+        await press(pilot, "1", "b", "enter")
+        assert isinstance(app.screen, ExperimentScreen)
+
+
+async def test_enter_on_a_busy_device_opens_what_it_works_on(tmp_path: Path) -> None:
+    story = Story()
+    story.start(story.propose("at work", {}, [0]), 0, "gpu1", "baseline")
+    async with on_screen(live(tmp_path, story.events)) as (app, pilot):
+        await press(pilot, "2", "enter")
+        assert isinstance(app.screen, Dashboard)
+        await press(pilot, "j", "enter")
+        assert isinstance(app.screen, ExperimentScreen)
+
+
+async def test_the_log_of_the_chosen_run_is_read_in_a_worker_and_made_harmless(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def logs(attempt: str, limit: int) -> bytes:
+        asked.append(attempt)
+        if attempt == "r3.1":
+            raise FileNotFoundError(attempt)
+        return f"step 1 of {attempt}\n\x1b[2J\x1b]0;owned\x07val_bpb: 0.1 [red]\n".encode()
+
+    async with on_screen(live(tmp_path, session(experiments=1)), logs=logs) as (app, pilot):
+        await press(pilot, "4", "enter")
+        await settled(app, pilot)
+        assert asked == ["r3.1"]
+        await reads(app, pilot, "this attempt has no log")
+        await press(pilot, "2", "j")
+        await tick(app, pilot)
+        await settled(app, pilot)
+        assert asked == ["r3.1", "r2.1"]
+        await reads(app, pilot, "5 log of r2.1")
+        await reads(app, pilot, "val_bpb: 0.1 [red]")
+        assert "owned" not in text_of(app)
+        assert "\x1b" not in text_of(app)
+
+
+async def test_a_growing_log_is_read_again_and_its_end_stays_in_view(tmp_path: Path) -> None:
+    story, clock, times = Story(), Clock(), [0]
+    story.start(story.propose("at work", {}, [0]), 0, "gpu0", "baseline")
+
+    def logs(_attempt: str, _limit: int) -> bytes:
+        times[0] += 1
+        return b"".join(b"line %d\n" % index for index in range(50 * times[0]))
+
+    source = LiveSource(write_journal(tmp_path, story.events), lambda: True, clock=clock)
+    async with on_screen(source, logs=logs) as (app, pilot):
+        await press(pilot, "4", "enter")
+        await settled(app, pilot)
+        await reads(app, pilot, "line 49")
+        clock.now_s += 10.0
+        await tick(app, pilot)
+        await settled(app, pilot)
+        await reads(app, pilot, "line 99")
+        assert app.screen.query_one(LogTail).scroll_offset.y > 50
+
+
+async def test_space_holds_a_live_screen_and_e_goes_back_to_live(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, session(experiments=4))
+    async with on_screen(LiveSource(growing.folder, lambda: True, clock=Clock())) as (app, pilot):
+        await press(pilot, "space")
+        await reads(app, pilot, "▶ replay")
+        growing.add(Note(text="Meanwhile, elsewhere."))
+        await tick(app, pilot)
+        assert "Meanwhile" not in text_of(app)
+        await press(pilot, "comma", "comma", "H")
+        held = app.source.position
+        assert held < growing.n - 2
+        await reads(app, pilot, f"#{held} of {growing.n}")
+        await press(pilot, "E")
+        await reads(app, pilot, "● live")
+        await reads(app, pilot, "Meanwhile")
+
+
+async def test_a_replay_plays_by_its_clock_and_obeys_its_keys(tmp_path: Path) -> None:
+    clock = Clock()
+    source = ReplaySource(write_journal(tmp_path, session(experiments=12)), playing=True, clock=clock)
+    async with on_screen(source) as (app, pilot):
+        assert source.speed is not None
+        speed = source.speed
+        clock.now_s += 10.0
+        await tick(app, pilot)
+        assert source.now_s == pytest.approx(10.0 * speed)
+        await reads(app, pilot, f"▶ {speed}x")
+        await press(pilot, "space", "greater_than_sign")
+        await reads(app, pilot, f"‖ {source.speed}x")
+        assert source.speed > speed
+        await press(pilot, "right_curly_bracket")
+        assert source.state.ledger.verdicts
+        await press(pilot, "L")
+        later = source.now_s
+        await press(pilot, "H")
+        assert source.now_s < later
+        await press(pilot, "E")
+        assert source.position == source.last
+        await pilot.click("#replay", offset=(12, 0))
+        await pilot.pause()
+        assert source.now_s < later / 2
+
+
+async def test_an_experiment_that_a_replay_leaves_behind_says_so(tmp_path: Path) -> None:
+    source = ReplaySource(write_journal(tmp_path, session(experiments=5)), clock=Clock())
+    async with on_screen(source) as (app, pilot):
+        await press(pilot, "E", "4", "enter")
+        source.seek_event(3)
+        await tick(app, pilot)
+        await reads(app, pilot, "not proposed yet")
+        await press(pilot, "E")
+        await reads(app, pilot, "hypothesis")
+
+
+async def test_commands_reach_the_engine_and_its_answer_the_reader(tmp_path: Path) -> None:
+    engine, growing = Engine(), Growing(tmp_path, session(experiments=3))
+    async with on_screen(LiveSource(growing.folder, lambda: True, clock=Clock()), commands=engine) as (app, pilot):
+        await press(pilot, "p")
+        await settled(app, pilot)
+        await reads(app, pilot, "pause was done")
+        growing.add(Command(client="c", verb="pause"))
+        await tick(app, pilot)
+        await reads(app, pilot, "● paused")
+        await press(pilot, "p")
+        await settled(app, pilot)
+        assert engine.heard == [("pause", ""), ("resume", "")]
+
+
+async def test_while_a_hint_is_typed_keys_are_letters(tmp_path: Path) -> None:
+    engine = Engine()
+    async with on_screen(live(tmp_path, session(experiments=3)), commands=engine) as (app, pilot):
+        await press(pilot, "i", *"qpz", "comma", "space", "1", "Q")
+        assert app.screen.query_one(Input).value == "qpz, 1Q"
+        await press(pilot, "enter")
+        await settled(app, pilot)
+        assert engine.heard == [("hint", "qpz, 1Q")]
+        await press(pilot, "i", "x", "escape")
+        assert isinstance(app.screen, Dashboard)
+        assert len(engine.heard) == 1
+
+
+async def test_stopping_asks_first(tmp_path: Path) -> None:
+    engine = Engine()
+    async with on_screen(live(tmp_path, session(experiments=3)), commands=engine) as (app, pilot):
+        await press(pilot, "Q", "n")
+        assert engine.heard == []
+        await press(pilot, "Q")
+        await reads(app, pilot, "for good")
+        await press(pilot, "y")
+        await settled(app, pilot)
+        assert engine.heard == [("stop", "")]
+
+
+async def test_q_leaves_and_asks_nothing_of_the_engine(tmp_path: Path) -> None:
+    engine = Engine()
+    async with on_screen(live(tmp_path, session(experiments=3)), commands=engine) as (app, pilot):
+        await pilot.press("q")
+        await pilot.pause()
+        assert not app.is_running or app._exit
+    assert engine.heard == []
+
+
+async def test_with_the_engine_gone_the_screen_says_so_and_r_resumes(tmp_path: Path) -> None:
+    engine, alive = Engine(), [False]
+    source = live(tmp_path, session(experiments=3), alive=lambda: alive[0])
+    async with on_screen(source, commands=engine) as (app, pilot):
+        await reads(app, pilot, "○ engine gone")
+        await reads(app, pilot, "Press r to resume")
+        engine.fails = True
+        await press(pilot, "r")
+        await settled(app, pilot)
+        await reads(app, pilot, "the engine does not answer")
+        engine.fails = False
+        await press(pilot, "r")
+        await settled(app, pilot)
+        assert engine.heard == [("resume", "")]
+
+
+async def test_a_recording_has_no_engine_to_ask(tmp_path: Path) -> None:
+    source = ReplaySource(write_journal(tmp_path, session(experiments=3, ended=True)), clock=Clock())
+    async with on_screen(source) as (app, pilot):
+        for key in ("p", "r", "i", "Q"):
+            await press(pilot, key)
+            assert isinstance(app.screen, Dashboard)
+        await reads(app, pilot, "there is no engine to ask")
+
+
+async def test_a_damaged_journal_is_shown_up_to_the_damage_with_the_place(tmp_path: Path) -> None:
+    path = segment_path(write_journal(tmp_path, session(experiments=6)), 1)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[80] = lines[80].replace(b'"k"', b'"K"')
+    path.write_bytes(b"".join(lines))
+    async with on_screen(LiveSource(tmp_path, lambda: False, clock=Clock())) as (app, pilot):
+        await reads(app, pilot, "journal damaged")
+        await reads(app, pilot, "The journal is damaged in")
+        assert app.source.position == 80
+
+
+async def test_help_lists_every_key_of_the_table(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=3)), size=(100, 90)) as (app, pilot):
+        await press(pilot, "question_mark")
+        shown = text_of(app)
+        assert all(key.says in shown for key in KEYS)
+        assert "This pane: 1 val_bpb" in shown
+        assert "Best run" in shown
+        await press(pilot, "escape")
+        assert isinstance(app.screen, Dashboard)
+
+
+async def test_every_command_of_the_palette_can_be_called(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=3))) as (app, _):
+        commands = list(app.get_system_commands(app.screen))
+        titles = {command.title for command in commands}
+        wanted = {key.says.capitalize() for key in KEYS if key.where in ("everywhere", "replay", "panes")}
+        assert titles == wanted
+        await next(command for command in commands if command.title == "One event back").callback()
+        assert app.source.mode == "replay"
+
+
+def test_every_key_of_the_table_has_its_action() -> None:
+    owners = {
+        "everywhere": SessionApp,
+        "replay": SessionApp,
+        "panes": Dashboard,
+        "experiment": ExperimentScreen,
+        "transcript": Transcript,
+    }
+    for key in KEYS:
+        assert hasattr(owners[key.where], f"action_{key.action.partition('(')[0]}")
+    assert len({(key.where, key.action) for key in KEYS}) == len(KEYS)
+
+
+async def test_the_reasoning_follows_its_end_until_one_scrolls_up(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, session(experiments=30))
+    async with on_screen(LiveSource(growing.folder, lambda: True, clock=Clock())) as (app, pilot):
+        pane = app.query_one(Transcript)
+        await press(pilot, "3")
+        assert pane.scroll_offset.y == pane.max_scroll_y > 0
+        await press(pilot, *["up"] * 30)
+        growing.add(Note(text="News at the end."))
+        await tick(app, pilot)
+        assert "News at the end" not in text_of(app)
+        await press(pilot, "G")
+        await reads(app, pilot, "News at the end")
+        growing.add(Note(text="And more of it."))
+        await tick(app, pilot)
+        await reads(app, pilot, "And more of it")
+
+
+async def test_a_proposal_is_a_card_that_unfolds(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=2))) as (app, pilot):
+        await press(pilot, "3", "g")
+        await reads(app, pilot, "▸ e1")
+        assert "lowers val_bpb" not in text_of(app)
+        await press(pilot, "enter")
+        await reads(app, pilot, "▾ e1")
+        await reads(app, pilot, "lowers val_bpb")
+        await press(pilot, "enter", "o")
+        assert isinstance(app.screen, ExperimentScreen)
+
+
+async def test_a_long_talk_opens_at_its_end_and_loads_more_at_its_top(tmp_path: Path) -> None:
+    story = Story()
+    for index in range(700):
+        story.add(Note(text=f"thought {index}"))
+    async with on_screen(live(tmp_path, story.events)) as (app, pilot):
+        pane = app.query_one(Transcript)
+        assert pane.virtual_size.height == 300
+        await reads(app, pilot, "thought 699")
+        await press(pilot, "3")
+        pane.scroll_to(y=0, animate=False)
+        await pilot.pause()
+        await pilot.pause()
+        assert pane.virtual_size.height == 600
+        await reads(app, pilot, "thought 400")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (10, 2), (20, 5), (40, 11), (80, 24), (200, 60)])
+async def test_no_size_is_too_small(tmp_path: Path, size: tuple[int, int]) -> None:
+    async with on_screen(live(tmp_path, session(experiments=6)), size=size) as (app, pilot):
+        await press(pilot, "1", "2", "3", "4", "z", "enter", "z", "escape", "question_mark", "escape")
+        assert isinstance(app.screen, Dashboard)
+
+
+async def test_a_storm_of_resizes_leaves_everything_in_place(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=20))) as (app, pilot):
+        before = text_of(app)
+        for width, height in ((20, 5), (80, 24), (200, 60), (99, 12), (100, 11), (40, 40), (1, 1), WIDE):
+            await pilot.resize_terminal(width, height)
+        await tick(app, pilot)
+        assert text_of(app).splitlines()[:20] == before.splitlines()[:20]
+
+
+async def test_text_from_outside_is_shown_as_it_is_never_obeyed(tmp_path: Path) -> None:
+    evil = "[bold red]x[/] \x1b]0;owned\x07\x1b[2J{0} [@click=app.quit]y[/]"
+    story = Story()
+    story.experiment(evil, crash=True)
+    story.experiment(evil)
+    story.add(Note(text=evil))
+    async with on_screen(live(tmp_path, story.events)) as (app, pilot):
+        for keys in (["3"], ["4", "enter"]):
+            await press(pilot, *keys)
+            await reads(app, pilot, "[bold red]x[/]")
+            assert "\x1b" not in text_of(app)
+            assert "owned" not in text_of(app)
+
+
+async def test_a_failure_of_the_screen_names_the_file_with_the_details(tmp_path: Path) -> None:
+    source = live(tmp_path / "journal", session(experiments=2))
+    crash_log = tmp_path / "logs" / "screen.log"
+
+    async def fail() -> None:
+        async with on_screen(source, crash_log=crash_log) as (app, pilot):
+            app.call_later(lambda: 1 / 0)
+            await pilot.pause()
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert "ZeroDivisionError" in crash_log.read_text()
+
+
+async def test_home_lists_sessions_and_returns_the_choice() -> None:
+    rows = [
+        HomeRow("s-2", "mar6", "running", live=True, runs=12, best=0.98, created="2026-03-06 10:00"),
+        HomeRow("s-1", "mar5 [x]", "ended", live=False, runs=910, best=None, created="2026-03-05 10:00"),
+    ]
+    app = HomeApp(rows)
+    async with app.run_test(size=NARROW) as pilot:
+        shown = text_of(app)
+        assert "mar6" in shown
+        assert "mar5 [x]" in shown
+        assert "0.9800" in shown
+        await pilot.press("j", "r")
+    assert app.return_value == HomeChoice("s-1", "replay")
+    app = HomeApp(rows)
+    async with app.run_test(size=NARROW) as pilot:
+        await pilot.press("enter")
+    assert app.return_value == HomeChoice("s-2", "attach")
+
+
+async def test_home_without_sessions_says_how_to_start_one() -> None:
+    app = HomeApp([])
+    async with app.run_test(size=NARROW) as pilot:
+        await pilot.pause()
+        await reads(app, pilot, "autoresearch-tui run")
+        await pilot.press("enter", "r", "q")
+    assert app.return_value is None
+
+
+async def test_the_table_keeps_its_row_while_new_ones_arrive(tmp_path: Path) -> None:
+    story = Story()
+    for _ in range(4):
+        story.experiment()
+    growing = Growing(tmp_path, list(story.events))
+    async with on_screen(LiveSource(growing.folder, lambda: True, clock=Clock())) as (app, pilot):
+        await press(pilot, "4", "j")
+        table = app.query_one("#experiments", VirtualTable)
+        assert table.cursor_key == "e3"
+        before = len(story.events)
+        story.propose("one more", {}, [0])
+        for event in story.events[before:]:
+            growing.add(event)
+        await tick(app, pilot)
+        await reads(app, pilot, "one more")
+        assert table.cursor_key == "e3"

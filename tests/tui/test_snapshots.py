@@ -1,0 +1,43 @@
+"""What the screens look like: pictures of a fixed session, to be looked at whenever they change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from core.sources import LiveSource
+from tests.support.story import session, write_journal
+from tui.app import SessionApp
+
+
+def app_of(folder: Path) -> SessionApp:
+    journal = write_journal(folder, session(experiments=40, devices=8, ended=True))
+    return SessionApp(LiveSource(journal, lambda: True, clock=lambda: 0.0), ticks_hz=0)
+
+
+async def shown(pilot: Pilot[None], *keys: str) -> None:
+    app = pilot.app
+    assert isinstance(app, SessionApp)
+    app.tick()
+    while app.source.behind:
+        app.tick()
+    await pilot.pause()
+    await pilot.press(*keys)
+    await pilot.pause()
+    app.tick()
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+def test_the_session_at_a_glance(snap_compare: Callable[..., bool], tmp_path: Path, size: tuple[int, int]) -> None:
+    assert snap_compare(app_of(tmp_path), terminal_size=size, run_before=shown)
+
+
+def test_one_experiment_in_full(snap_compare: Callable[..., bool], tmp_path: Path) -> None:
+    async def opened(pilot: Pilot[None]) -> None:
+        await shown(pilot, "4", "enter")
+
+    assert snap_compare(app_of(tmp_path), terminal_size=(120, 40), run_before=opened)

@@ -1,0 +1,62 @@
+"""The reasoning pane's blocks: every kind of talk has words, and none of them can hurt a terminal."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+
+from core.events import Command, LimitHit, Note, ResearchEnded, SessionEnded
+from core.reduce import fold
+from tests.support.story import Story, session
+from tui.view.transcript import Block, block_of, transcript_view
+
+EVIL = "\x1b]0;owned\x07\x1b[2J[red]bold[/red]\u202eright"
+
+
+def blocks(story: Story) -> list[Block]:
+    view = transcript_view(fold(story.events))
+    return [block_of(event, view.state) for event in view.talk]
+
+
+def test_each_kind_of_talk_becomes_a_block() -> None:
+    story = Story()
+    story.experiment("the baseline, replicated", runs=2)
+    story.experiment("MATRIX_LR to 0.05", runs=2)
+    story.add(Note(text="First line.\n\nSecond paragraph."))
+    story.add(Command(client="c", verb="hint", arg="try warm-down"))
+    story.add(LimitHit(limit="hours", detail="8 h are used"))
+    story.add(LimitHit(limit="hours", detail="8 h are used", cleared=True))
+    story.add(ResearchEnded(reason="nothing left to try"))
+    story.add(SessionEnded(reason="the researcher is done"))
+    found = blocks(story)
+    kinds = [block.kind for block in found]
+    assert kinds == ["proposal", "proposal", "verdict", "note", "command", "limit", "limit", "end", "end"]
+    proposal, verdict, note, command, limit, cleared = found[1:7]
+    assert proposal.head == "e2 MATRIX_LR to 0.05"
+    assert proposal.folds
+    assert any("lowers val_bpb" in line for line in proposal.body)
+    assert verdict.exp == "e2"
+    assert verdict.head.split()[0] in ("kept", "rejected", "undecided")
+    assert (note.head, note.body) == ("First line.", ("", "Second paragraph."))
+    assert command.head == "hint try warm-down"
+    assert limit.head == "limit of hours reached: 8 h are used"
+    assert "no longer" in cleared.head
+
+
+def test_text_from_outside_cannot_send_escapes_or_hide() -> None:
+    story = Story()
+    story.experiment(EVIL)
+    story.add(Note(text=f"{EVIL}\n{EVIL}"))
+    story.add(Command(client="c", verb="hint", arg=EVIL))
+    for block in blocks(story):
+        for text in (block.head, *block.body):
+            assert text.isprintable()
+            assert "\u202e" not in text
+            assert cell_len(text) >= 0
+
+
+def test_words_do_not_change_when_the_session_goes_on() -> None:
+    events = session(experiments=8)
+    early, late = fold(events[:120]), fold(events)
+    talk = transcript_view(early).talk
+    assert len(talk) >= 3
+    assert [block_of(event, early) for event in talk] == [block_of(event, late) for event in talk]

@@ -1,0 +1,84 @@
+"""The session at a glance: the val_bpb curve, the devices, the reasoning, the experiments."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from textual.app import ComposeResult
+
+from core.sources import Source
+from tui.messages import ExperimentChosen
+from tui.screens.panes import PaneScreen
+from tui.view.curve import CurveView, curve_view
+from tui.view.devices import devices_view
+from tui.view.experiments import ExperimentTable
+from tui.view.transcript import transcript_view
+from tui.widgets.curve import Curve
+from tui.widgets.device_grid import DeviceGrid
+from tui.widgets.transcript import Transcript
+from tui.widgets.virtual_table import Column, TableView, VirtualTable
+
+_COLUMNS: Final = (
+    Column("#", 5, align="right"),
+    Column("", 1),
+    Column("val_bpb", 9),
+    Column("Δ", 7, align="right"),
+    Column("runs", 4, align="right"),
+    Column("what", 12, flex=True),
+)
+
+
+class Dashboard(PaneScreen):
+    """The first screen of a session."""
+
+    PANES: ClassVar[dict[str, str]] = {
+        "curve": "val_bpb",
+        "devices": "devices",
+        "reasoning": "reasoning",
+        "experiments": "experiments",
+    }
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._curve_view: CurveView | None = None
+
+    def compose_panes(self) -> ComposeResult:
+        """Row by row: the left column is measured, the right one is thought."""
+        yield Curve(id="curve")
+        yield Transcript(id="reasoning")
+        yield DeviceGrid(title="2 devices", id="devices")
+        yield VirtualTable(id="experiments")
+
+    def project(self, source: Source, *, changed: bool) -> None:
+        """Project to the panes in view."""
+        state = source.state
+        if self.in_view("devices"):
+            self.query_one(DeviceGrid).show(
+                devices_view(state, source.now_s, engine_alive=source.mode != "engine gone")
+            )
+        if not changed:
+            return
+        if self.in_view("curve"):
+            self._curve_view = curve_view(state, self._curve_view)
+            self.query_one(Curve).show(self._curve_view)
+        if self.in_view("reasoning"):
+            self.query_one(Transcript).show(transcript_view(state))
+        if self.in_view("experiments"):
+            rows = ExperimentTable(state)
+            view = TableView(_COLUMNS, rows, version=self.next_version(), empty="no experiments yet")
+            self.query_one(VirtualTable).show(view)
+
+    def on_curve_run_selected(self, event: Curve.RunSelected) -> None:
+        """From a point of the curve to its experiment."""
+        if self._curve_view is not None:
+            facts = self._curve_view.facts
+            self.post_message(ExperimentChosen(facts.exps[facts.runs.index(event.run)]))
+
+    def on_virtual_table_row_selected(self, event: VirtualTable.RowSelected) -> None:
+        """From a row of the list to its experiment."""
+        self.post_message(ExperimentChosen(event.key))
+
+    def on_device_grid_device_selected(self, event: DeviceGrid.DeviceSelected) -> None:
+        """From a device to the experiment that it works on."""
+        if event.exp:
+            self.post_message(ExperimentChosen(event.exp))

@@ -1,0 +1,96 @@
+"""The home screen: the sessions there are, to open one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Final, Literal, NamedTuple
+
+from tui.terminal import TICKS_HZ  # noqa: F401  before textual, which reads its settings at import
+
+# isort: split
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Footer
+
+from tui.palette import Role, style_of
+from tui.view.words import count_words, score_words
+from tui.widgets.virtual_table import Column, ListRows, TableView, VirtualTable
+
+
+class HomeRow(NamedTuple):
+    """One session of the list. `state` is its status in a word, `best` its best confirmed val_bpb."""
+
+    session: str
+    name: str
+    state: str
+    live: bool
+    runs: int
+    best: float | None
+    created: str
+
+
+class HomeChoice(NamedTuple):
+    """What the reader wants to do with which session."""
+
+    session: str
+    verb: Literal["attach", "replay"]
+
+
+_COLUMNS: Final = (
+    Column("session", 12, flex=True),
+    Column("", 1),
+    Column("state", 12),
+    Column("runs", 10, align="right"),
+    Column("best", 7, align="right"),
+    Column("started", 16),
+)
+
+
+class HomeApp(App[HomeChoice]):
+    """Lists sessions, newest first; leaves with a choice or with none."""
+
+    CSS_PATH = "../app.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "replay", "replay"),
+        Binding("q,escape", "quit", "leave"),
+    ]
+
+    def __init__(self, rows: Sequence[HomeRow]) -> None:
+        super().__init__()
+        self._rows = rows
+
+    def compose(self) -> ComposeResult:
+        """The list."""
+        yield VirtualTable(title="sessions", id="sessions", classes="pane")
+        yield Footer(compact=True)
+
+    def on_mount(self) -> None:
+        """Fill the list."""
+        table = self.query_one(VirtualTable)
+        dark = self.current_theme.dark
+        cells = [
+            (
+                row.name,
+                Text("●" if row.live else "○", style_of(Role.OBSERVED if row.live else Role.MUTED, dark)),
+                row.state,
+                count_words(row.runs, "run"),
+                score_words(row.best),
+                row.created,
+            )
+            for row in self._rows
+        ]
+        rows = ListRows(cells, [row.session for row in self._rows])
+        table.show(TableView(_COLUMNS, rows, version=1, empty="no sessions yet: autoresearch-tui run starts one"))
+        table.border_subtitle = "enter opens"
+        table.focus()
+
+    def on_virtual_table_row_selected(self, event: VirtualTable.RowSelected) -> None:
+        """Enter or a click on a session."""
+        self.exit(HomeChoice(event.key, "attach"))
+
+    def action_replay(self) -> None:
+        """Leave with the session under the cursor, to see it from its start."""
+        key = self.query_one(VirtualTable).cursor_key
+        if key is not None:
+            self.exit(HomeChoice(key, "replay"))

@@ -1,0 +1,1 @@
+"""Pure projections: from the session's state to what a widget shows."""

@@ -1,0 +1,79 @@
+"""The status line: what is said of the whole session, piece by piece, and which pieces a width has room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from rich.cells import cell_len
+
+from core.sources import Mode
+from core.summary import Standing, Summary
+from tui.palette import Role
+from tui.text import clean
+from tui.view.words import count_words, score_words
+
+SEPARATOR: Final = "  "
+
+
+class Piece(NamedTuple):
+    """A part of the status line. The lowest `priority` is the last to go."""
+
+    text: str
+    role: Role
+    priority: int
+
+
+def status_pieces(summary: Summary, mode: Mode, problem: str = "") -> tuple[Piece, ...]:
+    """All that the status line would say, left to right, given room."""
+    pieces = [Piece(clean(summary.session) or "no events yet", Role.TEXT, 1), _mode_piece(summary.state, mode)]
+    if problem:
+        pieces.append(Piece("journal damaged", Role.FAILED, 0))
+    pieces += [Piece(word, Role.FAILED, 0) for word in _warnings(summary)]
+    pieces.append(Piece(count_words(summary.runs.submitted, "run"), Role.TEXT, 4))
+    pieces.append(Piece(f"{summary.kept} kept", Role.KEPT, 5))
+    pieces += _best_pieces(summary)
+    gpus = summary.gpus
+    pieces.append(Piece(f"{gpus.busy}/{gpus.total} devices busy", Role.BUSY if gpus.busy else Role.MUTED, 6))
+    if summary.runs.failed:
+        pieces.append(Piece(f"{summary.runs.failed} failed", Role.FAILED, 7))
+    return tuple(pieces)
+
+
+def fit_pieces(pieces: Sequence[Piece], width: int) -> tuple[Piece, ...]:
+    """The pieces that fit into `width` cells: the least important go first, none is cut in the middle."""
+    kept = list(pieces)
+    while kept and _cells(kept) > width:
+        kept.remove(max(kept, key=lambda piece: piece.priority))
+    return tuple(kept)
+
+
+def _cells(pieces: Sequence[Piece]) -> int:
+    return sum(cell_len(piece.text) for piece in pieces) + len(SEPARATOR) * (len(pieces) - 1)
+
+
+def _mode_piece(standing: Standing, mode: Mode) -> Piece:
+    if mode == "replay":
+        return Piece("▶ replay", Role.CONFIRMED, 2)
+    if standing in ("ended", "failed"):
+        return Piece(f"■ {standing}", Role.FAILED if standing == "failed" else Role.MUTED, 2)
+    if mode == "engine gone":
+        return Piece("○ engine gone", Role.FAILED, 2)
+    return Piece("● live" if standing in ("new", "running") else f"● {standing}", Role.OBSERVED, 2)
+
+
+def _warnings(summary: Summary) -> list[str]:
+    """What every surface must say: that nothing here is real, or that scores were measured without confinement."""
+    words = ["simulated"] if summary.simulated else []
+    return [*words, "unconfined"] if "unconfined" in summary.tiers else words
+
+
+def _best_pieces(summary: Summary) -> list[Piece]:
+    best = summary.best
+    pieces = []
+    if best.observed is not None:
+        pieces.append(Piece(f"best observed {score_words(best.observed)}", Role.OBSERVED, 8))
+    if best.confirmed is not None:
+        half = f" ±{(best.interval[1] - best.interval[0]) / 2:.4f}" if best.interval is not None else ""
+        pieces.append(Piece(f"best confirmed {score_words(best.confirmed)}{half}", Role.CONFIRMED, 3))
+    return pieces

@@ -1,0 +1,91 @@
+"""The reasoning pane's blocks: each thing that was proposed, noted, judged, asked for or limited, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from core.events import Command, ExperimentProposed, LimitHit, Note, ResearchEnded, SessionEnded, Verdict
+from core.state import SessionState, TalkEvent
+from tui.palette import Role
+from tui.text import clean, clean_lines
+from tui.view.words import count_words, delta_words
+
+BlockKind = Literal["proposal", "note", "verdict", "command", "limit", "end"]
+
+_VERDICT_SIGNS = {
+    "kept": ("●", Role.KEPT),
+    "rejected": ("·", Role.REJECTED),
+    "undecided": ("○", Role.UNDECIDED),
+}
+
+
+class Block(NamedTuple):
+    """One thing that was said. All text is clean.
+
+    `n` is its event's number; `head` comes first, `body` follows indented; a block that `folds` shows only one
+    line of its head until it is opened; `exp` is the experiment it belongs to, if any.
+    """
+
+    n: int
+    kind: BlockKind
+    sign: str
+    role: Role
+    head: str
+    body: tuple[str, ...] = ()
+    folds: bool = False
+    exp: str = ""
+
+
+class TranscriptView(NamedTuple):
+    """All that was said up to now, in order; `block_of` words an element of it."""
+
+    state: SessionState
+    talk: Sequence[TalkEvent]
+
+
+def transcript_view(state: SessionState) -> TranscriptView:
+    """What the reasoning pane shows of a state; wording waits until a block is looked at."""
+    return TranscriptView(state, state.ledger.talk)
+
+
+def block_of(event: TalkEvent, state: SessionState) -> Block:
+    """Put one event into words."""
+    match event:
+        case ExperimentProposed():
+            return _proposal(event)
+        case Verdict():
+            return _verdict(event, state)
+        case Note():
+            first, *rest = [line.rstrip() for line in clean_lines(event.text.strip())]
+            return Block(event.n, "note", " ", Role.TEXT, first, tuple(rest))
+        case Command():
+            argument = f" {clean(event.arg)}" if event.arg else ""
+            return Block(event.n, "command", "▶", Role.CURSOR, f"{clean(event.verb)}{argument}")
+        case LimitHit():
+            word = "no longer holds" if event.cleared else "reached"
+            return Block(
+                event.n, "limit", "!", Role.WAITING, f"limit of {clean(event.limit)} {word}: {clean(event.detail)}"
+            )
+        case ResearchEnded():
+            return Block(event.n, "end", "■", Role.MUTED, f"the researcher is done: {clean(event.reason)}")
+        case SessionEnded():
+            role = Role.FAILED if event.failed else Role.MUTED
+            return Block(event.n, "end", "■", role, f"the session ended: {clean(event.reason)}")
+
+
+def _proposal(event: ExperimentProposed) -> Block:
+    body = [clean(event.hypothesis), *(line for line in clean_lines(event.rationale) if line.strip())]
+    body += [f"{clean(name)} = {clean(value)}" for name, value in event.knobs.items()]
+    seeds = f" · {count_words(len(event.seeds), 'seed')}" if len(event.seeds) != 1 else ""
+    head = f"{event.exp} {clean(event.title)}{seeds}"
+    return Block(event.n, "proposal", "▸", Role.BUSY, head, tuple(body), folds=True, exp=event.exp)
+
+
+def _verdict(event: Verdict, state: SessionState) -> Block:
+    sign, role = _VERDICT_SIGNS[event.verdict]
+    proposal = state.experiment(event.exp)
+    title = f" {clean(proposal.title)}" if proposal is not None else ""
+    delta = f" {delta_words(event.delta)}" if event.delta is not None else ""
+    head = f"{event.verdict} {event.exp}{title}{delta}: {clean(event.reason)}"
+    return Block(event.n, "verdict", sign, role, head, exp=event.exp)
