@@ -249,9 +249,7 @@ class Run:
                 "progress", step=self.steps, frac=round(frac, 4), loss=round(value, 5), mem_mb=_gpu_mb(self.device)
             )
 
-    def _generate(
-        self, batch_rows: int, corpus: np.ndarray[Any, Any]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _generate(self, batch_rows: int, corpus: np.ndarray[Any, Any]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         import torch
 
         span = np.arange(self.seq_len + 1)

@@ -1,4 +1,4 @@
-# ruff: noqa: N803, N815, T201
+# ruff: noqa: N815, T201
 """One GPT and how it is trained: the only file that a researcher edits.
 
 The harness calls `build` for the model and `train` to train it until the budget is spent, and scores the

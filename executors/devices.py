@@ -50,7 +50,7 @@ def device_class(product: str, memory_bytes: int) -> str:
 
 
 def cuda_slots() -> list[Slot]:
-    """The CUDA devices that NVML sees, in PCI order; none where there is no driver."""
+    """The CUDA devices that NVML sees and CUDA_VISIBLE_DEVICES allows, in PCI order; none without a driver."""
     import pynvml
 
     try:
@@ -60,6 +60,8 @@ def cuda_slots() -> list[Slot]:
     slots = []
     for index in range(pynvml.nvmlDeviceGetCount()):
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        if not is_visible(index, str(pynvml.nvmlDeviceGetUUID(handle)), os.environ.get("CUDA_VISIBLE_DEVICES")):
+            continue  # A cluster's scheduler gave this device to somebody else.
         product = str(pynvml.nvmlDeviceGetName(handle))
         total = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
         device = Device(
@@ -70,6 +72,14 @@ def cuda_slots() -> list[Slot]:
         )
         slots.append(Slot(device, "cuda", index, product))
     return slots
+
+
+def is_visible(index: int, uuid: str, allowed: str | None) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES (`allowed`; indices or beginnings of UUIDs, with commas) names a device."""
+    if allowed is None:
+        return True
+    words = [word.strip() for word in allowed.split(",")]
+    return any(word == str(index) or (len(word) > 4 and uuid.startswith(word)) for word in words)
 
 
 def cuda_utilisation(index: int) -> float | None:

@@ -198,8 +198,8 @@ class LocalExecutor:
         held = attempt_folder.is_held(watch.folder)
         result = attempt_folder.read_result(watch.folder)  # after the lock: a launcher writes, then lets go
         if result is not None:
-            fields = {name: result[name] for name in RESULT_FIELDS if result[name] is not None}
-            self._report(watch, last=Finished(**fields, corpus=result["corpus_sha256"]))
+            fields = {name: result[name] for name in RESULT_FIELDS if result.get(name) is not None}
+            self._report(watch, last=Finished(**fields, corpus=result.get("corpus_sha256")))
         elif held:
             self._follow(watch, attempt_folder.watch_launcher(watch.folder))
         else:

@@ -65,7 +65,7 @@ class OutputLog:
         """Take what the trainer printed."""
         if self._head_left:
             data = self._partial + data
-            cut = data.rfind(b"\n") + 1 or (len(data) if len(data) > 1 << 16 else 0)
+            cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 or (len(data) if len(data) > 1 << 16 else 0)
             self._partial = data[cut:]
             data = self._write_head(data[:cut])
         if data:

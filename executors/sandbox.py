@@ -51,7 +51,8 @@ def inspect_interpreter(python: str) -> Interpreter:
         done = subprocess.run(command, env=environment({}), capture_output=True, timeout=60, check=True)
         found = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise LauncherError(f"the Python {python} does not run ({type(error).__name__}): name another") from error
+        why = f"{type(error).__name__}; it must be 3.11 or newer"
+        raise LauncherError(f"the Python {python} does not run ({why}): name another") from error
     for name, where in zip(("torch", "numpy"), found["packages"], strict=True):
         if where is None:
             raise LauncherError(f"{name} is not installed in {python}: install it there, or name another Python")
@@ -305,6 +306,7 @@ class Tree:
     def kill(self, keep: subprocess.Popen[bytes] | None) -> None:
         """Kill the tree until nothing is left; `keep` is reaped by its own Popen object.
 
+        Without a pid namespace a process that forks faster than we list could outrun this for a while.
         Raises LauncherError if something survives: then no checkpoint can be called final.
         """
         until_s = time.monotonic() + KILL_CAP_S

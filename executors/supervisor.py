@@ -10,7 +10,6 @@ last and atomically, exit.json. A file named `cancel` in the folder asks it to s
 
 from __future__ import annotations
 
-import array
 import contextlib
 import ctypes
 import fcntl
@@ -124,16 +123,20 @@ class Launcher:
             raise LauncherError(f"there is no whole corpus in {corpus}: run `autoresearch-tui prepare`")
         if min(self._meta["val_tokens"], self.spec["eval_tokens"], self._meta["train_tokens"]) <= self.spec["seq_len"]:
             raise LauncherError(f"the corpus in {corpus} is shorter than one sequence of {self.spec['seq_len']} tokens")
+        self._train_tokens = (corpus / "train.bin").open("rb")
         self.result["corpus_sha256"] = self._meta["sha256"]
 
     def _train(self) -> None:
         """Start the trainer, serve it, stop it in time; end with no process of it left."""
         trainer = self._start_trainer()
         late = ""
+        look_at_s = 0.0
         try:
             while trainer.poll() is None and not late:
-                self._serve_io(self._next_look_s())
-                late = self._look()
+                self._serve_io(max(0.0, look_at_s - time.monotonic()))
+                if time.monotonic() >= look_at_s:
+                    late = self._look()
+                    look_at_s = time.monotonic() + self._next_look_s()
         finally:
             cpu_s, _ = self._tree.sample()
             self._note_times(cpu_s)
@@ -202,6 +205,7 @@ class Launcher:
         self._selector.register(output_r, selectors.EVENT_READ, self._on_output)
         self._selector.register(progress_r, selectors.EVENT_READ, self._on_progress)
         self._selector.register(ours, selectors.EVENT_READ, self._on_request)
+        self._selector.register(os.pidfd_open(trainer.pid), selectors.EVENT_READ, lambda _fd: False)  # wakes the loop
         self._control = ours
         return trainer
 
@@ -255,20 +259,22 @@ class Launcher:
                 frac=min(1.0, max(0.0, frac)),
                 loss=_number(message.get("loss")),
                 # A GPU's utilisation is the executor's to sample; this file must stay stdlib-only.
-                util=round(used_s / passed_s, 3) if self._device["kind"] == "cpu" else None,
+                util=round(used_s / max(passed_s, 1e-9), 3) if self._device["kind"] == "cpu" else None,
                 mem_mb=round(now_mb, 1) if mem_mb is None else mem_mb,
             )
 
     def _on_request(self, _fd: int) -> bool:
         """Start the clock and hand the training tokens over, read-only: they were out of reach until now."""
-        request = self._control.recv(64)
-        if request == b"data" and self._clock_start is None:
-            with (Path(self.spec["corpus_dir"]) / "train.bin").open("rb") as file:
+        try:
+            request = self._control.recv(64)
+            if request == b"data" and self._clock_start is None:
                 cpu_s, _ = self._tree.sample()
                 self._clock_start = self._last_line = (cpu_s, time.monotonic())
                 self.result["startup_s"] = round(self._clock_start[1] - self._started_s, 3)
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file.fileno()]))]
-                self._control.sendmsg([json.dumps({"dtype": self._meta["dtype"]}).encode()], rights)
+                answer = json.dumps({"dtype": self._meta["dtype"]}).encode()
+                socket.send_fds(self._control, [answer], [self._train_tokens.fileno()])
+        except ConnectionError:  # the trainer closed its end, or died
+            return False
         return bool(request)
 
     def _drain(self) -> None:
@@ -375,7 +381,7 @@ def supervise(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
             outcome, reason = "infrastructure", str(error)
         result |= launcher.result
     if outcome != "ok":
-        result["val_bpb"] = None
+        result |= {"val_bpb": None, "tier": None}
     wall_s = round(time.monotonic() - begin_s, 3)
     fixed = {"attempt": spec["attempt"], "outcome": outcome, "reason": sentence(reason), "probes": 0}
     return fixed | result | {"wall_s": wall_s}
@@ -398,7 +404,9 @@ def main() -> None:
         signal.signal(name, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _on_term)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (CHECKPOINT_CAP_BYTES, CHECKPOINT_CAP_BYTES))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    file_cap = CHECKPOINT_CAP_BYTES if hard == resource.RLIM_INFINITY else min(hard, CHECKPOINT_CAP_BYTES)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_cap, file_cap))
     spec = json.loads((folder / "spec.json").read_text())
     result = supervise(folder, spec)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

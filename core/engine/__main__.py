@@ -142,6 +142,7 @@ async def _publish(engine: Engine, projection: Projection) -> str:
     try:
         return f"published up to event {await projection.publish(n)}"
     except ProjectionFailed as error:
+        await projection.start()  # a full disk may have ended it; the next question finds a new process
         return str(error)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.executor import Device, ExecutorError
-from executors.devices import Slot, cpu_slots, device_class, select
+from executors.devices import Slot, cpu_slots, device_class, is_visible, select
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,14 @@ from executors.devices import Slot, cpu_slots, device_class, select
 )
 def test_a_class_is_the_product_and_the_memory_it_is_sold_with(product, memory_mib, cls):
     assert device_class(product, memory_mib << 20) == cls
+
+
+@pytest.mark.parametrize(
+    ("allowed", "visible"),
+    [(None, True), ("1", True), ("0, 1", True), ("GPU-ab12", True), ("", False), ("0,2", False), ("GPU-cd", False)],
+)
+def test_only_devices_that_a_scheduler_gave_us_are_used(allowed, visible):
+    assert is_visible(1, "GPU-ab12-34", allowed) is visible
 
 
 def slot(name, cls):

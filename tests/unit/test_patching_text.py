@@ -195,9 +195,9 @@ def change(lines_and_moves):
 lines = st.lists(
     st.sampled_from(["a\n", "b\n", "c\r\n", "\n", "d\f\n", "--- a/train.py\n", "\\ No newline\n"]), max_size=40
 )
-changed_texts = st.tuples(
-    lines, st.lists(st.tuples(st.integers(0, 40), st.lists(texts, max_size=3)), max_size=4)
-).map(change)
+changed_texts = st.tuples(lines, st.lists(st.tuples(st.integers(0, 40), st.lists(texts, max_size=3)), max_size=4)).map(
+    change
+)
 
 
 @given(changed_texts | st.tuples(texts, texts))

@@ -62,9 +62,7 @@ def opened(folder: Path, clock: Clock | None = None, **options: bool) -> ReplayS
 
 @settings(max_examples=25, deadline=None)
 @given(events=sessions(), every=st.integers(3, 60), cut=st.integers(0, 200), limit=st.integers(1, 50))
-def test_live_replayed_and_restored_states_are_equal(
-    events: list[AnyEvent], every: int, cut: int, limit: int
-) -> None:
+def test_live_replayed_and_restored_states_are_equal(events: list[AnyEvent], every: int, cut: int, limit: int) -> None:
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(replay, "KEYFRAME_EVERY", every):
         journal = write_journal(Path(folder), events, segment_events=37)
         truth = state_hash(fold(events))
@@ -90,9 +88,7 @@ def test_live_replayed_and_restored_states_are_equal(
     places=st.lists(st.floats(0, 1), min_size=1, max_size=6),
     by_time=st.booleans(),
 )
-def test_any_seek_equals_a_fresh_fold(
-    events: list[AnyEvent], every: int, places: list[float], by_time: bool
-) -> None:
+def test_any_seek_equals_a_fresh_fold(events: list[AnyEvent], every: int, places: list[float], by_time: bool) -> None:
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(replay, "KEYFRAME_EVERY", every):
         source = opened(write_journal(Path(folder), events, segment_events=41))
         for place in places:

@@ -168,7 +168,8 @@ class PaneScreen(Screen[None]):
     def _activate(self, pane: str) -> None:
         self._active = pane
         self._mark_active()
-        self.query_one(f"#{pane}").focus()
+        # Not Widget.focus(), which waits its turn: the next key may be there already.
+        self.set_focus(self.query_one(f"#{pane}"))
 
     def _mark_active(self) -> None:
         for pane in self.PANES:

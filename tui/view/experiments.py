@@ -36,6 +36,7 @@ class ExperimentTable:
         self._state = state
         self._count = len(state.ledger.experiments)
         self._reference = state.reference_class()
+        self._incumbents = {exp for _, exp in state.ledger.incumbents}
         self._open: dict[str, list[Run]] = {}
         for run in state.now.runs.values():
             self._open.setdefault(run.exp, []).append(run)
@@ -63,7 +64,10 @@ class ExperimentTable:
         """One row as values."""
         proposal = self._state.ledger.experiments[self._count - 1 - index]
         open_runs = self._open.get(proposal.exp, [])
-        return _row(self._state, proposal, open_runs, self._owed.get(proposal.exp, 0), self._reference)
+        row = _row(self._state, proposal, open_runs, self._owed.get(proposal.exp, 0), self._reference)
+        # A baseline becomes the incumbent without a verdict: there is nothing to hold it against.
+        unjudged = row.status == "unjudged" and row.exp in self._incumbents
+        return row._replace(sign="●", role=Role.KEPT, status="incumbent") if unjudged else row
 
 
 def cells_of(row: ExperimentRow, *, dark: bool = True) -> tuple[str | Text, ...]:

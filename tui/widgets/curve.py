@@ -102,11 +102,6 @@ class Curve(LineWidget):
     def _drawn(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         return np.flatnonzero(self._view.roles != Role.BLANK)
 
-    def mark(self, run: str) -> None:
-        """Put the crosshair on a run, moving a zoomed view as little as needed; unknown runs change nothing."""
-        if run in self._view.facts.runs:
-            self._mark(self._view.facts.runs.index(run))
-
     def _mark(self, index: int) -> None:
         if index == self._cursor:
             return

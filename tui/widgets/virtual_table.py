@@ -295,12 +295,6 @@ class VirtualTable(ScrollView, can_focus=True):
         if moved:
             self.post_message(self.RowHighlighted(self, key))
 
-    def move_to(self, key: str) -> None:
-        """Put the cursor on the row with a key and show it; an unknown key changes nothing."""
-        index = self._view.rows.index(key)
-        if index is not None:
-            self._goto(index)
-
     def action_move(self, by: int) -> None:
         """Move the cursor by rows."""
         self._goto(self._index + by)
