@@ -97,14 +97,25 @@ class SessionApp(App[None]):
 
     def tick(self) -> None:
         """Take in what is new, within a time budget, and show it. Nothing else polls."""
+        self._read()
+        self.show_source()
+
+    def _read(self) -> None:
+        """Read events for as long as the budget lasts; what is left over is read as soon as the keys had their turn."""
         deadline_s = time.monotonic() + _TICK_BUDGET_S
         self.source.poll(_POLL_EVENTS)
         while self.source.behind and time.monotonic() < deadline_s:
             self.source.poll(_POLL_EVENTS)
-        self.show_source()
         if self.source.behind and not self._catching_up:
             self._catching_up = True
-            self.set_timer(0.005, self._catch_up)
+            self.set_timer(0.001, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Go on reading; what is shown on the way is left to the ticks."""
+        self._catching_up = False
+        self._read()
+        if not self.source.behind:
+            self.show_source()
 
     def show_source(self) -> None:
         """Project the source to the topmost screen that shows it."""
@@ -238,10 +249,6 @@ class SessionApp(App[None]):
             self.notify(str(error), severity="error", markup=False)
         else:
             self.notify(reply, markup=False)
-        self.tick()
-
-    def _catch_up(self) -> None:
-        self._catching_up = False
         self.tick()
 
     def _fatal_error(self) -> None:

@@ -25,8 +25,8 @@ Placed = tuple[AnyEvent | UnknownEvent, Position]
 class Tail:
     """Reads what is new since the last call. Never waits, never writes; several may read while one writes.
 
-    An unfinished last line is not returned until it is whole. Raises JournalDamaged where a bad line is
-    followed by a good one: then bytes were changed, not merely cut short.
+    An unfinished last line is not returned until it is whole. Where a bad line is followed by a good one, bytes
+    were changed, not merely cut short: the events before it are returned, and the next call raises JournalDamaged.
     """
 
     def __init__(self, folder: Path, position: Position = START) -> None:
@@ -40,7 +40,7 @@ class Tail:
             before = len(found)
             later = segment_path(self.folder, self.position.segment + 1).exists()
             self._read_chunk(found, limit)
-            if len(found) == before and not (later and self._next_segment()):
+            if len(found) == before and not (later and not found and self._next_segment()):
                 break
         return found
 
@@ -59,7 +59,7 @@ class Tail:
             try:
                 event, crc = parse_line(data[start:end], self.position)
             except BadLine as bad:
-                if _good_line_after(path, self.position.offset):
+                if not found and _good_line_after(path, self.position.offset):
                     raise JournalDamaged(path, self.position.offset, str(bad)) from None
                 return
             self.position = Position(self.position.segment, self.position.offset + end + 1 - start, event.n, crc)

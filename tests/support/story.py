@@ -244,12 +244,14 @@ def session(
     return story.events
 
 
-def with_runs(runs: int, events: int, *, devices: int = 16) -> list[AnyEvent]:
+def with_runs(runs: int, events: int, *, devices: int = 16, ended: bool = False) -> list[AnyEvent]:
     """A session of exactly `runs` runs and about `events` events, for measurements."""
     progress = max(1, round(events / runs) - 8)
     story = Story(devices=devices, progress=progress)
     for index in range(runs):
         story.experiment(crash=index % 12 == 11)
+    if ended:
+        story.end()
     return story.events
 
 
