@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import time
 import traceback
@@ -119,6 +120,8 @@ class SessionApp(App[None]):
 
     def show_source(self) -> None:
         """Project the source to the topmost screen that shows it."""
+        if not self.is_running:  # a last timer may fire while the screens are taken down
+            return
         for screen in reversed(self.screen_stack):
             if isinstance(screen, PaneScreen):
                 if screen.is_mounted:
@@ -271,6 +274,9 @@ def run_app(
     mouse: bool = True,
 ) -> int:
     """Run the screen until the reader leaves it; returns the exit code (1 where the screen itself failed)."""
+    # A session's state only grows: looking through it for garbage takes a quarter of the time it takes to read it.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     app = SessionApp(source, commands=commands, logs=logs, crash_log=crash_log)
     app.run(mouse=mouse)
     return app.return_code or 0
