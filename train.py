@@ -40,7 +40,7 @@ SKIP_INIT = 0.1  # and of the token embedding
 
 # The batch.
 TOTAL_BATCH_SIZE = 2**19  # tokens in one optimizer step
-DEVICE_BATCH_SIZE = 128  # rows in one forward pass; memory is proportional to it
+DEVICE_BATCH_SIZE = 128  # rows in one forward pass, at most; memory is proportional to it
 
 # The optimizers. Adam's rates are stated for a width of 768 and scale with width ** -0.5.
 EMBEDDING_LR = 0.6
@@ -254,15 +254,20 @@ def layer_window(layer: int, seq_len: int) -> int:
     return max(1, int(seq_len * SHORT_WINDOW_RATIO)) if short else seq_len
 
 
+def rows_per_pass(seq_len: int) -> int:
+    """Return the rows of one forward pass: DEVICE_BATCH_SIZE, or fewer where a whole step is smaller."""
+    rows = min(DEVICE_BATCH_SIZE, TOTAL_BATCH_SIZE // seq_len)
+    assert rows > 0 and TOTAL_BATCH_SIZE % (rows * seq_len) == 0, (
+        f"TOTAL_BATCH_SIZE {TOTAL_BATCH_SIZE} must be a multiple of DEVICE_BATCH_SIZE * seq_len = {rows} * {seq_len}"
+    )
+    return rows
+
+
 def build(vocab_size: int, seq_len: int, device: str) -> nn.Module:
     """Return the untrained model: int64 tokens (B, T) to logits (B, T, V)."""
     assert set(WINDOW_PATTERN) <= set("SL"), f"WINDOW_PATTERN {WINDOW_PATTERN!r} may hold only S and L"
     assert HEAD_DIM % 2 == 0, f"HEAD_DIM {HEAD_DIM} must be even: rotary embeddings turn pairs of channels"
-    rows = DEVICE_BATCH_SIZE * seq_len
-    assert TOTAL_BATCH_SIZE % rows == 0, (
-        f"TOTAL_BATCH_SIZE {TOTAL_BATCH_SIZE} must be a multiple of DEVICE_BATCH_SIZE * seq_len = "
-        f"{DEVICE_BATCH_SIZE} * {seq_len} = {rows}"
-    )
+    rows_per_pass(seq_len)  # a batch that cannot be divided should fail here, before anything is spent
     return GPT(vocab_size, seq_len, device)
 
 
@@ -422,10 +427,11 @@ def train(run: Run, model: GPT) -> None:
     """
     torch.set_float32_matmul_precision("high")
     trainer = Trainer(model, compiled=run.device.startswith("cuda"))
-    micro_steps = TOTAL_BATCH_SIZE // (DEVICE_BATCH_SIZE * run.seq_len)
-    trainer.warm_up([run.warmup_batch(DEVICE_BATCH_SIZE)] * micro_steps)
+    rows = rows_per_pass(run.seq_len)
+    micro_steps = TOTAL_BATCH_SIZE // (rows * run.seq_len)
+    trainer.warm_up([run.warmup_batch(rows)] * micro_steps)
 
-    batches = run.batches(DEVICE_BATCH_SIZE)  # the clock starts here
+    batches = run.batches(rows)  # the clock starts here
     started_s, next_log = time.monotonic(), 0.0
     last_loss: Tensor | None = None
     for n in itertools.count(1):

@@ -111,6 +111,8 @@ class Scoring:
             "tokens_fd": self._pipes[0],
             "logits_fd": self._pipes[1],
             "eval_tokens": self._spec["eval_tokens"],
+            # A CPU slot is one core; a GPU's 8 G logits (1 Mi tokens x 8,192) take one core 20 s.
+            "threads": 1 if self._spec["device"]["kind"] == "cpu" else min(16, os.cpu_count() or 1),
         }
         scorer = self._sandbox.start_scorer(config | self._corpus | self._shape, self._pipes)
         for fd in self._pipes:

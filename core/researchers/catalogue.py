@@ -48,20 +48,6 @@ class StructuralEdit(msgspec.Struct, frozen=True):
     simpler: bool = False
 
 
-def fit_device_batch(total_batch_size: int, device_batch_size: int, seq_len: int) -> int:
-    """Return the most rows, at most `device_batch_size`, whose tokens divide `total_batch_size`.
-
-    `train.py` demands it of DEVICE_BATCH_SIZE, so a proposal that lowers TOTAL_BATCH_SIZE may have to lower both.
-
-    Raises:
-        ValueError: not even one row of `seq_len` tokens divides it.
-    """
-    for rows in range(min(device_batch_size, total_batch_size // seq_len), 0, -1):
-        if total_batch_size % (rows * seq_len) == 0:
-            return rows
-    raise ValueError(f"TOTAL_BATCH_SIZE {total_batch_size} is no multiple of the {seq_len} tokens of a row")
-
-
 KNOBS: tuple[Knob, ...] = (
     Knob(
         "ATTENTION_SCALE", "log", low=0.25, high=8.0, factor=2.0, direction=1,
@@ -72,52 +58,56 @@ KNOBS: tuple[Knob, ...] = (
         reason="Most of what predicts a token is near; a shorter window says so, and is cheaper on a GPU.",
     ),
     Knob(
-        "EMBEDDING_LR", "log", low=0.03, high=2.4, factor=2.0, direction=-1,
-        reason="Scaled by width ** -0.5 from a wide model, it may be far off on a narrow one.",
-    ),
-    Knob(
-        "WEIGHT_DECAY", "log", low=0.0125, high=0.8, factor=4.0, direction=-1,
-        reason="Few steps on fresh data hardly overfit; decay mostly slows them.",
-    ),
-    Knob(
         "ROPE_BASE", "log", low=100.0, high=1e6, factor=10.0, direction=-1,
         reason="The slowest rotation should be about as long as the sequence: short sequences want a small base.",
-    ),
-    Knob(
-        "MUON_MOMENTUM", "linear", low=0.8, high=0.98, factor=0.05, direction=-1,
-        reason="The average should be short against the number of steps; few steps want less.",
-    ),
-    Knob(
-        "TOTAL_BATCH_SIZE", "log", low=512, high=2**20, factor=2.0, integer=True,
-        reason="More steps or less noise in each: the best trade depends on the budget and the device.",
-    ),
-    Knob(
-        "WARMDOWN_RATIO", "linear", low=0.1, high=1.0, factor=0.25, direction=1,
-        reason="A longer fall averages more of the noise away, at the price of time at the full rate.",
-    ),
-    Knob(
-        "FINAL_LR_FRAC", "linear", low=0.0, high=0.3, factor=0.1, direction=1,
-        reason="A rate that falls to 0 wastes the last steps if the loss is still falling.",
-    ),
-    Knob(
-        "MATRIX_LR", "log", low=0.005, high=0.16, factor=2.0, direction=-1,
-        reason="The main learning rate; its best value moves with batch, momentum and length of training.",
-    ),
-    Knob(
-        "ADAM_BETAS", "choice", choices=("(0.9, 0.95)", "(0.8, 0.99)", "(0.9, 0.99)", "(0.7, 0.95)"),
-        reason="How long Adam averages gradients of tables that see each token rarely.",
     ),
     Knob(
         "SCALAR_LR", "log", low=0.05, high=2.0, factor=2.5, direction=-1,
         reason="The stream's gains act on everything; a few steps at a high rate can throw them far.",
     ),
     Knob(
-        "UNEMBEDDING_LR", "log", low=0.0005, high=0.032, factor=2.0,
-        reason="The head starts near 0 and must grow within the budget, without chasing noise.",
+        "MUON_MOMENTUM", "linear", low=0.8, high=0.98, factor=0.05, direction=-1,
+        reason="The average should be short against the number of steps; few steps want less.",
     ),
     Knob(
-        "HEAD_DIM", "choice", choices=("16", "24", "32", "64", "128"),
+        "HEAD_DIM", "choice", choices=("24", "32", "64"),
         reason="Fewer, wider heads attend more sharply; more, narrower ones to more places.",
+    ),
+    Knob(
+        "EMBEDDING_LR", "log", low=0.03, high=2.4, factor=2.0, direction=-1,
+        reason="Scaled by width ** -0.5 from a wide model, it may be far off on a narrow one.",
+    ),
+    Knob(
+        "MATRIX_LR", "log", low=0.005, high=0.16, factor=2.0, direction=-1,
+        reason="The main learning rate; its best value moves with batch, momentum and length of training.",
+    ),
+    Knob(
+        "SKIP_INIT", "linear", low=0.0, high=0.5, factor=0.1, direction=1,
+        reason="How much of the token embedding each layer sees again at the start.",
+    ),
+    Knob(
+        "WEIGHT_DECAY", "log", low=0.0125, high=0.8, factor=4.0, direction=-1,
+        reason="Few steps on fresh data hardly overfit; decay mostly slows them.",
+    ),
+    Knob(
+        "WARMDOWN_RATIO", "linear", low=0.1, high=1.0, factor=0.25, direction=1,
+        reason="A longer fall averages more of the noise away, at the price of time at the full rate.",
+    ),
+    Knob(
+        "TOTAL_BATCH_SIZE", "log", low=256, high=2**20, factor=2.0, integer=True,
+        reason="More steps or less noise in each: the best trade depends on the budget and the device.",
+    ),
+    Knob(
+        "FINAL_LR_FRAC", "linear", low=0.0, high=0.3, factor=0.1, direction=1,
+        reason="A rate that falls to 0 wastes the last steps if the loss is still falling.",
+    ),
+    Knob(
+        "ADAM_BETAS", "choice", choices=("(0.9, 0.95)", "(0.8, 0.99)", "(0.9, 0.99)", "(0.7, 0.95)"),
+        reason="How long Adam averages gradients of tables that see each token rarely.",
+    ),
+    Knob(
+        "UNEMBEDDING_LR", "log", low=0.0005, high=0.032, factor=2.0,
+        reason="The head starts near 0 and must grow within the budget, without chasing noise.",
     ),
     Knob(
         "DEPTH", "log", low=1, high=16, factor=1.5, integer=True, direction=1,
@@ -146,10 +136,6 @@ KNOBS: tuple[Knob, ...] = (
     Knob(
         "SOFTCAP", "log", low=5.0, high=60.0, factor=2.0,
         reason="Where the logits saturate; a small one also regularises.",
-    ),
-    Knob(
-        "SKIP_INIT", "linear", low=0.0, high=0.5, factor=0.1,
-        reason="How much of the token embedding each layer sees again at the start.",
     ),
     Knob(
         "WARMUP_RATIO", "linear", low=0.0, high=0.2, factor=0.05, direction=1,
@@ -493,8 +479,8 @@ _PLAIN_MUON = StructuralEdit(
 
 STRUCTURAL: tuple[StructuralEdit, ...] = (
     _TRIGRAM,
-    _BIGRAM,
     _SMEAR,
+    _BIGRAM,
     _NO_SOFTCAP,
     _SWIGLU,
     _NO_VALUES,

@@ -191,9 +191,7 @@ def test_a_stale_socket_is_told_from_a_live_engine(home):
         left_behind.bind(str(folder.socket_path))
     from core.session import EngineInfo
 
-    folder.write(
-        folder.engine_path, EngineInfo(pid=1, socket=str(folder.socket_path), version="0", started_unix_s=0.0)
-    )
+    folder.write(folder.engine_path, EngineInfo(pid=1, socket=str(folder.socket_path), version="0", started_unix_s=0.0))
     assert "no engine works" in sentence(call("pause", home=home))
     assert json.loads(call("status", "--json", home=home).stdout)["state"] == "interrupted"
 

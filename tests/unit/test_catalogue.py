@@ -8,7 +8,7 @@ import pytest
 
 from core.patching import Edit, apply_edits, check_source, read_constants, set_constants
 from core.profile import PROFILES, choose_profile
-from core.researchers.catalogue import KNOBS, STRUCTURAL, StructuralEdit, fit_device_batch
+from core.researchers.catalogue import KNOBS, STRUCTURAL, StructuralEdit
 
 SOURCE = (Path(__file__).parents[2] / "train.py").read_text()
 CONSTANTS = read_constants(SOURCE)
@@ -94,15 +94,3 @@ def test_all_edits_stack() -> None:
     for edit in STRUCTURAL:
         source = apply(source, edit)
     check_source(source)
-
-
-@pytest.mark.parametrize(
-    ("total", "rows", "fitted"), [(1024, 8, 8), (512, 8, 4), (2048, 8, 8), (384, 8, 3), (1280, 8, 5), (128, 8, 1)]
-)
-def test_the_device_batch_follows_the_total(total: int, rows: int, fitted: int) -> None:
-    assert fit_device_batch(total, rows, 128) == fitted
-
-
-def test_less_than_a_row_fits_no_batch() -> None:
-    with pytest.raises(ValueError, match="100 is no multiple of the 128 tokens"):
-        fit_device_batch(100, 8, 128)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import random
 
 import pytest
 
 from core.bench import Accepted, BenchClosed, Proposal, Rejected
+from core.engine import recorder
 from core.events import (
     Command,
     ConfirmRequested,
     ExperimentProposed,
+    LimitHit,
     RunFinished,
     RunIntent,
     RunQueued,
@@ -22,7 +25,7 @@ from core.patching import Edit
 from core.reduce import fold
 from core.state import state_hash
 from tests.support.scripted import ScriptedExecutor, scored
-from tests.support.sessions import Script, engine_on, events_in, idle, run_to_end, started
+from tests.support.sessions import NoReserve, Script, engine_on, events_in, idle, run_to_end, started
 
 NOISE_SD = 0.01
 
@@ -347,6 +350,53 @@ async def test_an_exception_in_a_callback_ends_the_engine(tmp_path):
     with pytest.raises(RuntimeError, match="a bug"):
         await run_to_end(engine_on(tmp_path, executor, Script(research)))
     assert not [event for event in events_in(tmp_path) if isinstance(event, SessionEnded)]
+
+
+class SmallDisk(NoReserve):
+    """A disk with so many bytes left for the journal; the reserve counts as 400 of them."""
+
+    room = 10**9
+
+    def write_at(self, fd, data, offset):
+        if self.room <= 0:
+            raise OSError(errno.ENOSPC, "injected")
+        data = data[: self.room]
+        self.room -= len(data)
+        return super().write_at(fd, data, offset)
+
+    def allocate(self, path, length):
+        if self.room < 400:
+            raise OSError(errno.ENOSPC, "injected")
+        super().allocate(path, length)
+
+
+async def test_a_full_disk_starts_nothing_loses_nothing_and_the_session_goes_on_with_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder, "_DISK_RETRY_S", 0.01)
+    disk = SmallDisk()
+    started_while_full: list[int] = []
+
+    async def research(bench):
+        await bench.wait(settled_above=3)
+        disk.room = 0
+        before = len(executor.started)
+        await bench.propose([idea()], call="c1", rationale="")
+        await bench.note("something that cannot be written", call="n1")
+        while "disk" not in bench.state.now.limits_hit:
+            await bench.wait(until_s=engine.clock.touch() + 0.02)
+        await bench.wait(until_s=engine.clock.touch() + 0.1)
+        started_while_full.append(len(executor.started) - before)
+        disk.room = 10**9
+        await bench.wait(settled_above=7)
+        return "done"
+
+    executor = ScriptedExecutor(world({"DEPTH = 3": -0.2}), external=True)
+    engine = engine_on(tmp_path, executor, Script(research), ops=disk)
+    state = await run_to_end(engine)
+    assert started_while_full == [0]
+    assert state.now.incumbent == "e2"
+    events = events_in(tmp_path)
+    assert state_hash(fold(events)) == state_hash(state)
+    assert [event.cleared for event in events if isinstance(event, LimitHit)] == [False, True]
 
 
 async def test_after_a_stop_the_bench_is_closed(tmp_path):

@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.support.attempts import load_harness, make_corpus
 
 torch = pytest.importorskip("torch")
 harness = load_harness()
+POOL = ThreadPoolExecutor(2)
 
 
 def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
@@ -113,7 +115,7 @@ def test_nats_are_those_of_a_float64_cross_entropy(dtype, tolerance):
     exact = logits_NV.astype(np.float64)
     expected = np.log(np.exp(exact - exact.max(1, keepdims=True)).sum(1)) + exact.max(1)
     expected -= exact[np.arange(3_000), targets_N]
-    np.testing.assert_allclose(harness.nats_of(logits_NV, targets_N), expected, atol=tolerance)
+    np.testing.assert_allclose(harness.nats_of(logits_NV, targets_N, POOL), expected, atol=tolerance)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -121,7 +123,7 @@ def test_a_single_logit_that_is_not_finite_stops_the_score(bad):
     logits_NV = np.zeros((5_000, 64), np.float32)
     logits_NV[4_999, 63] = bad
     with pytest.raises(FloatingPointError):
-        harness.nats_of(logits_NV, np.zeros(5_000, np.uint8))
+        harness.nats_of(logits_NV, np.zeros(5_000, np.uint8), POOL)
 
 
 def serve_table(table_VV, tokens_fd, logits_fd, seq_len, *, answers=10**9):
@@ -150,7 +152,7 @@ def score_with(tmp_path, table_VV, *, seq_len=20, answers=10**9, token_bytes=Non
     server.start()
     config = harness.ScoreConfig(
         corpus_dir=str(corpus), corpus_dtype="uint8", tokens_fd=tokens_w, logits_fd=logits_r, vocab_size=256,
-        seq_len=seq_len, eval_tokens=50_000, logits_dtype="float32",
+        seq_len=seq_len, eval_tokens=50_000, logits_dtype="float32", threads=2,
     )  # fmt: skip
     try:
         return harness.score(config), np.frombuffer((corpus / "val.bin").read_bytes(), np.uint8)

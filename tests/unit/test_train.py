@@ -273,6 +273,11 @@ def test_only_whole_batches_make_a_step() -> None:
     assert len(run.losses) == 2
 
 
+def test_a_step_smaller_than_a_pass_takes_fewer_rows() -> None:
+    assert load({**TINY, "TOTAL_BATCH_SIZE": 64}).rows_per_pass(SEQ_LEN) == 2
+    assert load({**TINY, "TOTAL_BATCH_SIZE": 256}).rows_per_pass(SEQ_LEN) == 4
+
+
 @pytest.mark.training
 def test_batches_in_parts_make_the_same_step() -> None:
     (_, whole), (_, parts) = (
@@ -299,7 +304,8 @@ def test_a_loss_that_is_no_number_ends_the_run() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"TOTAL_BATCH_SIZE": 100}, r"TOTAL_BATCH_SIZE 100 must be a multiple of .* = 4 \* 32 = 128"),
+        ({"TOTAL_BATCH_SIZE": 200}, r"TOTAL_BATCH_SIZE 200 must be a multiple of .* = 4 \* 32"),
+        ({"TOTAL_BATCH_SIZE": 31}, r"TOTAL_BATCH_SIZE 31 must be a multiple of .* = 0 \* 32"),
         ({"HEAD_DIM": 15}, "HEAD_DIM 15 must be even"),
         ({"WINDOW_PATTERN": "'SXL'"}, "WINDOW_PATTERN 'SXL' may hold only S and L"),
     ],
