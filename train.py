@@ -257,7 +257,8 @@ def layer_window(layer: int, seq_len: int) -> int:
 def rows_per_pass(seq_len: int) -> int:
     """Return the rows of one forward pass: DEVICE_BATCH_SIZE, or fewer where a whole step is smaller."""
     rows = min(DEVICE_BATCH_SIZE, TOTAL_BATCH_SIZE // seq_len)
-    assert rows > 0 and TOTAL_BATCH_SIZE % (rows * seq_len) == 0, (
+    whole = rows > 0 and TOTAL_BATCH_SIZE % (rows * seq_len) == 0
+    assert whole, (
         f"TOTAL_BATCH_SIZE {TOTAL_BATCH_SIZE} must be a multiple of DEVICE_BATCH_SIZE * seq_len = {rows} * {seq_len}"
     )
     return rows

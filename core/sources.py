@@ -77,6 +77,7 @@ class LiveSource:
         self._engine_alive = engine_alive
         self._clock = clock
         self._read_at_s = clock()
+        self._read_n = 0
         self._probed_at_s = self._read_at_s
         self._alive = engine_alive()
         self._now_s = 0.0
@@ -120,8 +121,8 @@ class LiveSource:
             self._probed_at_s = clock_s
             self._alive = self._engine_alive()
         grown = self.history.extend(limit)
-        if grown:
-            self._read_at_s = clock_s
+        if self.position != self._read_n:  # a replay over the same history may have read it
+            self._read_n, self._read_at_s = self.position, clock_s
         flown_s = max(0.0, clock_s - self._read_at_s) if self._time_flows() else 0.0
         # An event that took a while to reach us must not turn the screen's time back.
         self._now_s = max(self._now_s, self.history.head.now.t_s + flown_s)

@@ -104,6 +104,8 @@ class SessionApp(App[None]):
     def _read(self) -> None:
         """Read events for as long as the budget lasts; what is left over is read as soon as the keys had their turn."""
         deadline_s = time.monotonic() + _TICK_BUDGET_S
+        if self.live is not None and self.source is not self.live:
+            self.live.poll(_POLL_EVENTS)
         self.source.poll(_POLL_EVENTS)
         while self.source.behind and time.monotonic() < deadline_s:
             self.source.poll(_POLL_EVENTS)
@@ -170,7 +172,7 @@ class SessionApp(App[None]):
 
     def action_resume(self) -> None:
         """Start an engine again where it is gone."""
-        if self.source.mode != "live" and self._can_ask():
+        if (self.live is None or self.live.mode == "engine gone") and self._can_ask():
             self._ask("resume")
 
     def action_hint(self) -> None:

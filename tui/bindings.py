@@ -6,13 +6,13 @@ from typing import Final, Literal, NamedTuple
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["everywhere", "replay", "panes", "dashboard", "experiment", "transcript"]
+Where = Literal["everywhere", "replay", "panes", "home", "experiment", "transcript"]
 
 TITLES: Final[dict[Where, str]] = {
     "everywhere": "Everywhere",
     "replay": "Time",
     "panes": "Panes",
-    "dashboard": "Session",
+    "home": "List of sessions",
     "experiment": "Experiment",
     "transcript": "Reasoning",
 }
@@ -56,7 +56,10 @@ KEYS: Final = (
     Key("2", "pane(2)", "second pane", "panes", "2"),
     Key("3", "pane(3)", "third pane", "panes", "3"),
     Key("4", "pane(4)", "fourth pane", "panes", "4"),
+    Key("5", "pane(5)", "fifth pane", "panes", "5"),
     Key("z", "zoom", "give the pane all the room", "panes", "z", footer="zoom"),
+    Key("r", "replay", "replay from the start", "home", "r", footer="replay"),
+    Key("q,escape", "quit", "leave", "home", "q esc", footer="leave"),
     Key("escape", "back", "go back", "experiment", "esc", footer="back"),
     Key("up,k", "move(-1)", "block before", "transcript", "↑ k"),
     Key("down,j", "move(1)", "next block", "transcript", "↓ j"),

@@ -265,6 +265,29 @@ async def test_space_holds_a_live_screen_and_e_goes_back_to_live(tmp_path: Path)
         await reads(app, pilot, "Meanwhile")
 
 
+async def test_time_is_right_after_a_live_screen_was_held(tmp_path: Path) -> None:
+    story, clock = Story(), Clock()
+    growing = Growing(tmp_path, story.events)
+    async with on_screen(LiveSource(growing.folder, lambda: True, clock=clock)) as (app, pilot):
+        await press(pilot, "space")
+        clock.now_s += 60.0
+        growing.t_s += 60.0
+        growing.add(Note(text="Meanwhile, elsewhere."))
+        await tick(app, pilot)
+        clock.now_s += 3.0
+        await press(pilot, "E")
+        await tick(app, pilot)
+        assert app.source.now_s == pytest.approx(growing.t_s + 3.0)
+
+
+async def test_on_an_experiment_each_pane_has_its_number(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=5)), size=NARROW) as (app, pilot):
+        await press(pilot, "4", "enter")
+        for key, words in (("1", "hypothesis"), ("2", "seed"), ("3", "100%"), ("4", "+++ train.py"), ("5", "no logs")):
+            await press(pilot, key)
+            await reads(app, pilot, words)
+
+
 async def test_a_replay_plays_by_its_clock_and_obeys_its_keys(tmp_path: Path) -> None:
     clock = Clock()
     source = ReplaySource(write_journal(tmp_path, session(experiments=12)), playing=True, clock=clock)
@@ -412,6 +435,7 @@ def test_every_key_of_the_table_has_its_action() -> None:
         "everywhere": SessionApp,
         "replay": SessionApp,
         "panes": Dashboard,
+        "home": HomeApp,
         "experiment": ExperimentScreen,
         "transcript": Transcript,
     }

@@ -10,9 +10,10 @@ from tui.terminal import TICKS_HZ  # noqa: F401  before textual, which reads its
 # isort: split
 from rich.text import Text
 from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.widgets import Footer
 
+from tui.bindings import bindings_for
 from tui.palette import Role, style_of
 from tui.view.words import count_words, score_words
 from tui.widgets.virtual_table import Column, ListRows, TableView, VirtualTable
@@ -51,10 +52,7 @@ class HomeApp(App[HomeChoice]):
     """Lists sessions, newest first; leaves with a choice or with none."""
 
     CSS_PATH = "../app.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("r", "replay", "replay"),
-        Binding("q,escape", "quit", "leave"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = bindings_for("home")
 
     def __init__(self, rows: Sequence[HomeRow]) -> None:
         super().__init__()
