@@ -70,9 +70,7 @@ async def request(folder: SessionFolder, verb: str, arg: str = "", *, client: st
             line = await reader.readline()
         return msgspec.json.decode(line, type=Reply)
     except (OSError, TimeoutError, msgspec.DecodeError):
-        raise EngineGone(
-            f"the engine of session {folder.path.name} does not answer; see {folder.log_path}"
-        ) from None
+        raise EngineGone(f"the engine of session {folder.path.name} does not answer; see {folder.log_path}") from None
     finally:
         writer.close()
         with contextlib.suppress(OSError):

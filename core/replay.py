@@ -16,7 +16,10 @@ from core.reduce import apply
 from core.state import Keyframe, SessionState, keyframe, restore
 
 KEYFRAME_EVERY: Final = 2_000
-"""Events between keyframes: folding that many takes a few milliseconds, so any seek stays well under 50."""
+"""Least events between keyframes: folding that many takes a few milliseconds, so any seek stays well under 50."""
+
+FRAME_BYTES_PER_EVENT: Final = 50
+"""Keyframes of large sessions lie further apart, so that all of them take at most so much memory per event."""
 
 SPEEDS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 """Session seconds per second that a replay can run at."""
@@ -42,7 +45,7 @@ class History:
         self.head = SessionState()
         """The state after the newest event that was read."""
         self.behind = True
-        """Whether the last `extend` left events unread."""
+        """Whether there may be events that are not read: so until an `extend` finds none."""
         self.problem = ""
         """Why reading stopped before the end of the journal, in a sentence for the user."""
         self._tail = Tail(journal_dir)
@@ -55,22 +58,20 @@ class History:
             return False
         try:
             batch = self._tail.read(limit)
-        except JournalDamaged as damaged:
-            self.problem, self.behind = str(damaged), False
-            # What was read before the damage is lost with the exception: go on from there in single steps.
-            batch = self._up_to_damage()
-        except OSError as error:
-            self.problem, self.behind = f"the journal cannot be read: {error}", False
+        except (JournalDamaged, OSError) as error:
+            damaged = isinstance(error, JournalDamaged)
+            self.problem = str(error) if damaged else f"the journal cannot be read: {error}"
+            self.behind = False
             return False
-        else:
-            self.behind = len(batch) == limit
+        self.behind = bool(batch)
         for event, position in batch:
             apply(self.head, event)
             if isinstance(event, RunFinished):
                 self._marks["run"].append(event.n)
             elif isinstance(event, Verdict):
                 self._marks["verdict"].append(event.n)
-            if event.n % KEYFRAME_EVERY == 0:
+            last = self._frames[-1][0]
+            if event.n - last.n >= max(KEYFRAME_EVERY, len(last.open) // FRAME_BYTES_PER_EVENT):
                 self._frames.append((keyframe(self.head), position))
         return bool(batch)
 
@@ -94,12 +95,6 @@ class History:
     def _restored(self, index: int) -> tuple[SessionState, Position]:
         frame, position = self._frames[index]
         return restore(frame, self.head.ledger), position
-
-    def _up_to_damage(self) -> list[Placed]:
-        readable = self._tail.position.n - self.head.now.n
-        start = self._frames[-1][1]
-        again = Tail(self.journal_dir, start).read(self._tail.position.n - start.n) if readable > 0 else []
-        return again[len(again) - readable :] if readable > 0 else []
 
 
 class ReplaySource:
@@ -209,6 +204,8 @@ class ReplaySource:
         n = min(max(n, 0), self.last)
         if not 0 <= n - self.position <= KEYFRAME_EVERY:
             self._jump(*self.history.before_event(n))
+        if not self._ahead:
+            self._ahead.extend(self._tail.read(n - self.position))
         while self.position < n:
             self._fold_next()
         self._now_s = self.state.now.t_s

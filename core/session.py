@@ -118,9 +118,7 @@ class SessionFolder:
         except FileNotFoundError:
             raise SessionError(f"{self.path} holds no session: session.json is missing") from None
         except msgspec.DecodeError as error:
-            raise SessionError(
-                f"{self.meta_path} cannot be read ({error}); restore it or remove the folder"
-            ) from None
+            raise SessionError(f"{self.meta_path} cannot be read ({error}); restore it or remove the folder") from None
 
     def engine(self) -> EngineInfo | None:
         """Facts of the engine that holds or last held the session, or None."""
@@ -182,9 +180,7 @@ def _lock_exclusive(fd: int) -> bool:
 def home() -> Path:
     """AUTORESEARCH_HOME, else the platform's data directory."""
     configured = os.environ.get("AUTORESEARCH_HOME")
-    return (
-        Path(configured).expanduser().absolute() if configured else Path(platformdirs.user_data_dir("autoresearch"))
-    )
+    return Path(configured).expanduser().absolute() if configured else Path(platformdirs.user_data_dir("autoresearch"))
 
 
 def sessions_dir() -> Path:

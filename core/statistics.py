@@ -125,9 +125,7 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     return front * fraction / a
 
 
-def interval_of(
-    values: Sequence[float], spread: Spread | None, confidence: float = 0.95
-) -> tuple[float, float] | None:
+def interval_of(values: Sequence[float], spread: Spread | None, confidence: float = 0.95) -> tuple[float, float] | None:
     """Two-sided confidence interval of a mean, with the pooled spread. None without noise or values."""
     mean = mean_of(values)
     if mean is None or spread is None:
@@ -183,12 +181,8 @@ def _judge_baseline(state: SessionState, exp: str, cls: str) -> Verdict:
             + (f"; its last failure: {runs[-1].outcome} {runs[-1].failure}".rstrip() if runs else ""),
         )
     center = math.fsum(values) / len(values)
-    reason = (
-        f"the reference: {center:.4f} over {len(values)} seeds, one run varies by {spread.sd:.4f} (sd) on {cls}"
-    )
-    evidence = Evidence(
-        cls=cls, n=len(values), mean=center, n_ref=0, mean_ref=None, ref="", sd=spread.sd, df=spread.df
-    )
+    reason = f"the reference: {center:.4f} over {len(values)} seeds, one run varies by {spread.sd:.4f} (sd) on {cls}"
+    evidence = Evidence(cls=cls, n=len(values), mean=center, n_ref=0, mean_ref=None, ref="", sd=spread.sd, df=spread.df)
     return Verdict(exp=exp, verdict="kept", reason=reason, evidence=evidence)
 
 

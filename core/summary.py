@@ -182,9 +182,7 @@ def _gpus(state: SessionState, t_s: float) -> Gpus:
 def _allocated_s(state: SessionState, t_s: float) -> float:
     """Device seconds allocated to attempts, those under way included."""
     in_flight_s = sum(
-        t_s - run.intent_t_s
-        for run in state.now.runs.values()
-        if run.status != "queued" and run.intent_t_s is not None
+        t_s - run.intent_t_s for run in state.now.runs.values() if run.status != "queued" and run.intent_t_s is not None
     )
     return state.now.allocated_s + in_flight_s
 

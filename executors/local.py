@@ -100,7 +100,7 @@ class LocalExecutor:
         return [slot.device for slot in slots]
 
     async def start(self, spec: AttemptSpec) -> None:
-        """Start an attempt; does nothing if it was ever started."""
+        """Start an attempt; does nothing if it was ever started. What prevents the start ends the attempt."""
         if spec.attempt in self._known:
             return
         folder = self._runs / spec.attempt
@@ -108,10 +108,18 @@ class LocalExecutor:
         if attempt_folder.is_claimed(folder) or attempt_folder.is_held(folder):
             self._settle(watch)
             return
+        self._known.add(spec.attempt)
         if spec.device not in self._slots:
-            raise ExecutorError(f"{spec.attempt} asks for the device {spec.device}, which this session does not have")
-        self._lay_out(folder, spec)
-        watch.process = _launch(folder)
+            reason = f"the device {spec.device} is not among this session's devices any more"
+            self._report(watch, last=Finished("device_lost", reason=reason))
+            return
+        try:
+            self._lay_out(folder, spec)
+            watch.process = _launch(folder)
+        except OSError as error:
+            reason = f"the run's folder runs/{spec.attempt} cannot be made: {error.strerror}"
+            self._report(watch, last=Finished("infrastructure", reason=reason))
+            return
         self._follow(watch, os.pidfd_open(watch.process.pid))
 
     async def adopt(self, open_attempts: Sequence[OpenAttempt], device_seq: Mapping[str, int]) -> None:  # noqa: ARG002

@@ -91,9 +91,7 @@ def _confirm(state: SessionState) -> AnyEvent | None:
         return None
     for exp, count in state.now.wanted.items():
         call = f"engine:{exp}:{state.ledger.seeds_given.get(exp, 0)}"
-        return ConfirmRequested(
-            exp=exp, call=call, seeds=fresh_seeds(state, exp, count), cls=state.reference_class()
-        )
+        return ConfirmRequested(exp=exp, call=call, seeds=fresh_seeds(state, exp, count), cls=state.reference_class())
     return None
 
 

@@ -86,9 +86,7 @@ class Engine:
     async def run(self) -> None:
         """Work until the session ends, or until `leave`. Raises what any task or callback raised."""
         asyncio.get_running_loop().set_exception_handler(self._on_callback_error)
-        await self._executor.adopt(
-            self._open_attempts(), {d.device: d.seq for d in self.state.now.devices.values()}
-        )
+        await self._executor.adopt(self._open_attempts(), {d.device: d.seq for d in self.state.now.devices.values()})
         self._arm_limit()
         self.settle()
         tasks = [asyncio.create_task(self._perform()), asyncio.create_task(self._research())]
@@ -201,9 +199,7 @@ class Engine:
         if known is not None and known.up and (known.cls, known.memory_mb) == (seen.cls, seen.memory_mb):
             return
         seq = known.seq + 1 if known is not None else 1
-        self.recorder.record(
-            DeviceSeen(device=name, seq=seq, cls=seen.cls, node=seen.node, memory_mb=seen.memory_mb)
-        )
+        self.recorder.record(DeviceSeen(device=name, seq=seq, cls=seen.cls, node=seen.node, memory_mb=seen.memory_mb))
 
     def _lose(self, name: str, reason: str) -> None:
         known = self.state.now.devices.get(name)

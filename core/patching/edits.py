@@ -44,9 +44,7 @@ def apply_edits(source: str, edits: Sequence[Edit]) -> str:
         label = f"edit {number} of {len(edits)}" if len(edits) > 1 else "the edit"
         changed = _apply(result, edit, label)
         if changed == result:
-            raise PatchError(
-                f"{label} changes nothing: give a `new` that differs from what is there, or leave it out"
-            )
+            raise PatchError(f"{label} changes nothing: give a `new` that differs from what is there, or leave it out")
         result = changed
     if edits and result == source:
         raise PatchError("the edits together change nothing: one undoes the other")

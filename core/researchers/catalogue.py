@@ -34,8 +34,7 @@ class StructuralEdit(msgspec.Struct, frozen=True):
 
     Each pair of `edits` is (old text, new text); the old text occurs exactly once. Edits never touch the line of
     a knob, so they apply whatever the knobs are set to, and as text any of them stack in any order. `conflicts`
-    names the edits that it makes pointless; `retires` the knobs that have no effect any more once it is applied;
-    `simpler` says that it removes more than it adds, so that an equal score is enough to keep it.
+    names the edits that it makes pointless; `retires` the knobs that have no effect any more once it is applied.
     """
 
     key: str
@@ -45,7 +44,6 @@ class StructuralEdit(msgspec.Struct, frozen=True):
     edits: tuple[tuple[str, str], ...]
     conflicts: tuple[str, ...] = ()
     retires: tuple[str, ...] = ()
-    simpler: bool = False
 
 
 KNOBS: tuple[Knob, ...] = (
@@ -376,7 +374,6 @@ _NO_VALUES = StructuralEdit(
         ),
         (", *model.value_embeds.parameters()]", "]"),
     ),
-    simpler=True,
 )
 
 _SWIGLU = StructuralEdit(
@@ -440,7 +437,6 @@ _NO_SOFTCAP = StructuralEdit(
         ),
     ),
     retires=("SOFTCAP",),
-    simpler=True,
 )
 
 _PLAIN_MUON = StructuralEdit(
@@ -474,7 +470,6 @@ _PLAIN_MUON = StructuralEdit(
         (', group["momentum"], MUON_BETA2)', ', group["momentum"])'),
     ),
     retires=("MUON_BETA2",),
-    simpler=True,
 )
 
 STRUCTURAL: tuple[StructuralEdit, ...] = (

@@ -40,17 +40,25 @@ def parse_call(call: str) -> str | None:
 
 
 def first_moves(source: str) -> list[Idea]:
-    """Every structural edit and the first step of every knob from this file's values, in the order of the catalogue.
+    """Every structural edit and every first step of a knob from this file's values, in the order of trial.
 
-    One structural edit stands before every three knobs, so that neither kind waits for the other to be spent.
+    Favoured sides come first, in the catalogue's order, with one structural edit before every three knobs so that
+    neither kind waits for the other to be spent; the sides that the prior is against come last.
     """
     structural = [_structural(edit) for edit in STRUCTURAL]
-    knobs = [idea for knob in KNOBS for idea in _moves(knob, source)]
+    sided = [_moves(knob, source) for knob in KNOBS]
+    favoured = [idea for knob, moves in zip(KNOBS, sided, strict=True) for idea in _favoured(knob, moves)]
+    others = [idea for moves in sided for idea in moves if idea not in favoured]
     agenda: list[Idea] = []
-    while structural or knobs:
-        agenda += structural[:1] + knobs[:3]
-        structural, knobs = structural[1:], knobs[3:]
-    return agenda
+    while structural or favoured:
+        agenda += structural[:1] + favoured[:3]
+        structural, favoured = structural[1:], favoured[3:]
+    return agenda + others
+
+
+def _favoured(knob: Knob, moves: list[Idea]) -> list[Idea]:
+    """The moves that the prior is not against: all of them where it has no side."""
+    return moves[:1] if knob.direction else moves
 
 
 def steps_beyond(source: str, kept_keys: Sequence[str]) -> list[Idea]:
@@ -132,7 +140,7 @@ def _step(knob: Knob, value: float, side: int) -> str | None:
     """The next value on one side as a literal, or None at the bound or where nothing would change."""
     raw = value + side * knob.factor if knob.kind == "linear" else value * knob.factor**side
     bounded = min(max(raw, knob.low), knob.high)
-    if isinstance(value, int):
+    if knob.integer:
         stepped: Value = round(bounded)
     else:
         digits = _SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(bounded))) if bounded else 0
@@ -152,7 +160,11 @@ def _move(knob: Knob, old: str, new: str, side: str) -> Idea:
 
 
 def _conflict(one: Idea, other: Idea) -> bool:
-    """Whether the second of two changes would undo the first, or have no effect beside it."""
-    retired = {f"edit:{edit.key}": set(edit.retires) for edit in STRUCTURAL}
-    gone = retired.get(one.key, set()) | retired.get(other.key, set())
-    return bool(set(one.constants) & set(other.constants) or gone & (set(one.constants) | set(other.constants)))
+    """Whether one of two changes would undo the other, make it pointless, or take its knob away."""
+    edits = {f"edit:{edit.key}": edit for edit in STRUCTURAL}
+    first, second = edits.get(one.key), edits.get(other.key)
+    if first is not None and second is not None:
+        return second.key in first.conflicts or first.key in second.conflicts
+    knobs = set(one.constants) | set(other.constants)
+    gone = {name for edit in (first, second) if edit is not None for name in edit.retires}
+    return bool(set(one.constants) & set(other.constants) or gone & knobs)

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 
+import msgspec
 import pytest
 
 from core.clock import RealClock
@@ -224,6 +225,17 @@ async def test_what_never_ran_is_told_from_what_was_lost(tmp_path):
         assert (it.of("r2.1")[0].seq, it.of("r2.1")[0].payload.outcome) == (6, "infrastructure")
         await it.executor.start(spec(HONEST, "r3.1"))
         assert (await it.until_finished("r3.1")).outcome == "ok"
+
+
+async def test_what_prevents_a_start_ends_the_attempt_and_not_the_engine(tmp_path):
+    async with engine(make_config(tmp_path)) as it:
+        await it.executor.start(msgspec.structs.replace(spec(HONEST, "r1.1"), device="gpu7"))
+        (tmp_path / "session/runs/r2.1/train.py").mkdir(parents=True)  # cannot be written
+        await it.executor.start(spec(HONEST, "r2.1"))
+        ends = [(event.seq, event.payload.outcome) for event in it.events]
+        assert ends == [(1, "device_lost"), (1, "infrastructure")]
+        assert "gpu7" in it.events[0].payload.reason
+        assert "runs/r2.1" in it.events[1].payload.reason
 
 
 @pytest.mark.parametrize(

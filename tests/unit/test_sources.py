@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -48,6 +50,16 @@ def sessions(draw: st.DrawFn) -> list[AnyEvent]:
     return kept
 
 
+@contextlib.contextmanager
+def often(every: int) -> Iterator[None]:
+    """Keyframes so often that short sessions have many."""
+    with (
+        mock.patch.object(replay, "KEYFRAME_EVERY", every),
+        mock.patch.object(replay, "FRAME_BYTES_PER_EVENT", 10**9),
+    ):
+        yield
+
+
 def read_all(source: LiveSource | ReplaySource) -> None:
     source.poll()
     while source.behind:
@@ -63,7 +75,7 @@ def opened(folder: Path, clock: Clock | None = None, **options: bool) -> ReplayS
 @settings(max_examples=25, deadline=None)
 @given(events=sessions(), every=st.integers(3, 60), cut=st.integers(0, 200), limit=st.integers(1, 50))
 def test_live_replayed_and_restored_states_are_equal(events: list[AnyEvent], every: int, cut: int, limit: int) -> None:
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(replay, "KEYFRAME_EVERY", every):
+    with tempfile.TemporaryDirectory() as folder, often(every):
         journal = write_journal(Path(folder), events, segment_events=37)
         truth = state_hash(fold(events))
         live = LiveSource(journal, lambda: True, clock=Clock())
@@ -89,7 +101,7 @@ def test_live_replayed_and_restored_states_are_equal(events: list[AnyEvent], eve
     by_time=st.booleans(),
 )
 def test_any_seek_equals_a_fresh_fold(events: list[AnyEvent], every: int, places: list[float], by_time: bool) -> None:
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(replay, "KEYFRAME_EVERY", every):
+    with tempfile.TemporaryDirectory() as folder, often(every):
         source = opened(write_journal(Path(folder), events, segment_events=41))
         for place in places:
             if by_time:
@@ -284,7 +296,7 @@ def test_a_session_without_events_is_empty_not_an_error(tmp_path: Path) -> None:
 
 def test_reading_back_costs_at_most_the_events_after_a_keyframe(tmp_path: Path) -> None:
     events = session(experiments=12)
-    with mock.patch.object(replay, "KEYFRAME_EVERY", 50):
+    with often(50):
         history = History(write_journal(tmp_path, events))
         while history.extend(33):
             pass
@@ -292,3 +304,13 @@ def test_reading_back_costs_at_most_the_events_after_a_keyframe(tmp_path: Path) 
             state, position = history.before_event(n)
             assert n - 50 < state.now.n <= n
             assert position.n == state.now.n
+
+
+def test_keyframes_of_a_large_session_lie_further_apart(tmp_path: Path) -> None:
+    folder = write_journal(tmp_path, session(experiments=12, devices=16))
+    with mock.patch.object(replay, "KEYFRAME_EVERY", 10):
+        history = History(folder)
+        while history.extend(33):
+            pass
+    gaps = {n - history.before_event(n)[0].now.n for n in range(1, history.head.now.n + 1)}
+    assert 20 < max(gaps) < history.head.now.n
