@@ -314,7 +314,7 @@ def _prepare_torch(device: str) -> None:
     import torch
 
     if device == "cpu":
-        torch.set_num_threads(1)  # One slot is one core; a second thread loses (research/sim.md §1).
+        torch.set_num_threads(1)  # One slot is one core, and small models lose by a second thread.
     elif not torch.cuda.is_available():
         raise RuntimeError(f"torch {torch.__version__} in {sys.executable} sees no CUDA device")
 
@@ -466,7 +466,7 @@ def _answer(model: torch.nn.Module, tokens_BT: np.ndarray[Any, Any], config: Ser
         if tuple(logits_BTV.shape) != (*tokens_BT.shape, config.vocab_size):
             raise _ServerError("shape")
         wire = getattr(torch, config.logits_dtype)
-        # Half precision costs 2e-4 nats at worst, bfloat16 ten times that (research/scoring.md §1).
+        # Half precision costs 2e-4 nats at worst, bfloat16 ten times that.
         return memoryview(logits_BTV.to(wire).cpu().contiguous().numpy()).cast("B")
 
 
@@ -497,7 +497,7 @@ def eval_windows(val: np.ndarray[Any, Any], eval_tokens: int, seq_len: int) -> n
     """Cut the first `eval_tokens` of `val` into the fixed windows of every score, (windows, seq_len + 1).
 
     A window's last token is only a target, and the next window's inputs begin after it: no window's input
-    holds a target of another's last position (research/scoring.md §5).
+    holds a target of another's last position.
     """
     windows = min(eval_tokens, len(val)) // (seq_len + 1)
     return val[: windows * (seq_len + 1)].reshape(windows, seq_len + 1)

@@ -21,7 +21,9 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
+
+if torch.cuda.is_available():  # a second of import that a CPU has no use for
+    from torch.nn.attention.varlen import varlen_attn
 
 # ---- Knobs: one literal each, sized for an 80 GB H100. A profile overrides sizes on smaller devices. ----
 

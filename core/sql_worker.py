@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import duckdb
 
 ADDRESS_SPACE_BYTES: Final = 1_500 * 2**20
-"""Stops `list_sum(range(2000000000))`, which DuckDB's memory_limit does not (research/store.md §1)."""
+"""Stops `list_sum(range(2000000000))`, which DuckDB's memory_limit does not."""
 
 MAX_RESULT_BYTES: Final = 32 * 2**20
 """A result is cut where its rows, as JSON, reach this size."""

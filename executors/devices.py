@@ -103,7 +103,7 @@ def usable_cores() -> int:
 
 
 def cpu_slots() -> list[Slot]:
-    """One slot per usable core: a second thread on one run loses (research/sim.md §1)."""
+    """One slot per usable core: small models train slower on two threads than on one."""
     node = socket.gethostname()
     return [
         Slot(Device(device=f"cpu{index}", cls="CPU", node=node), "cpu", index, "CPU") for index in range(usable_cores())

@@ -1,7 +1,7 @@
 """Score a dead trainer's checkpoint: seal it, let a model server answer, let the scorer judge.
 
 Standard library only: it travels with the supervisor. A second, fresh server with causality probes
-(research/scoring.md §5) belongs beside the first one here.
+belongs beside the first one here.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STORE_NAME: Final = "projection.duckdb"
 STORAGE_VERSION: Final = "v1.5.0"
-"""The newest file format that the duckdb command line of most distributions reads (research/store.md §1)."""
+"""The newest file format that the duckdb command line of most distributions reads."""
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _REWRITTEN: Final = {

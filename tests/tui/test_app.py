@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -101,18 +100,12 @@ async def settled(app: SessionApp, pilot: Pilot[None]) -> None:
     await pilot.pause()
 
 
-async def until(pilot: Pilot[Any], true: Callable[[], object]) -> None:
-    """Let the app work until something is so; the assertion tells what it waited for."""
-    for _ in range(500):
-        if true():
-            return
-        await pilot.pause(0.01)
-    assert true()
-
-
 async def reads(app: SessionApp, pilot: Pilot[None], *words: str) -> None:
     """Wait until all these words stand on the screen."""
-    await until(pilot, lambda: all(word in text_of(app) for word in words) or app._exit)
+    for _ in range(300):
+        if all(word in text_of(app) for word in words):
+            return
+        await pilot.pause(0.01)
     shown = text_of(app)
     for word in words:
         assert word in shown
@@ -498,10 +491,13 @@ async def test_no_size_is_too_small(tmp_path: Path, size: tuple[int, int]) -> No
 
 async def test_a_storm_of_resizes_leaves_everything_in_place(tmp_path: Path) -> None:
     async with on_screen(live(tmp_path, session(experiments=20))) as (app, pilot):
+        await pilot.pause()
+        await pilot.pause()
         before = text_of(app)
         for width, height in ((20, 5), (80, 24), (200, 60), (99, 12), (100, 11), (40, 40), (1, 1), WIDE):
             await pilot.resize_terminal(width, height)
         await tick(app, pilot)
+        await pilot.pause()
         assert text_of(app).splitlines()[:20] == before.splitlines()[:20]
 
 

@@ -28,7 +28,8 @@ async def shown(pilot: Pilot[None], *keys: str) -> None:
     await pilot.press(*keys)
     await pilot.pause()
     app.tick()
-    await pilot.pause()
+    for _ in range(3):
+        await pilot.pause()
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])

@@ -144,7 +144,7 @@ def test_flash_attention_is_called_as_the_mask_says(monkeypatch: pytest.MonkeyPa
         y = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=scale)
         return y.transpose(1, 2).flatten(0, 1)
 
-    monkeypatch.setattr(target, "varlen_attn", kernel)
+    monkeypatch.setattr(target, "varlen_attn", kernel, raising=False)  # imported only where there is CUDA
     for window in (SEQ_LEN // 2, SEQ_LEN):
         attention = target.Attention(48, window, SEQ_LEN, "cpu", mixes_values=False)
         qkv = torch.randn(3, 2, SEQ_LEN, 3, 16, generator=torch.Generator().manual_seed(5))

@@ -60,4 +60,4 @@ class ScrollLines(ScrollView, can_focus=True):
 
     def _stay_at_end(self) -> None:
         if self._at_end:
-            self.scroll_end(animate=False)
+            self.scroll_end(animate=False, immediate=True, force=True)

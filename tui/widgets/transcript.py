@@ -66,7 +66,7 @@ class Transcript(ScrollView, can_focus=True):
         if self._content_width != self._laid_width:
             self._lay_out(self._first)
         elif self._follow:
-            self.scroll_end(animate=False)
+            self.scroll_end(animate=False, immediate=True, force=True)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Scrolling up stops the following; at the very top, earlier blocks are laid out."""
@@ -117,7 +117,7 @@ class Transcript(ScrollView, can_focus=True):
             self._select(0 if edge == "first" else len(self._numbers) - 1)
         if edge == "last":
             self._follow = True
-            self.scroll_end(animate=False)
+            self.scroll_end(animate=False, immediate=True, force=True)
 
     def action_fold(self) -> None:
         """Fold or unfold the block under the cursor."""
@@ -168,13 +168,13 @@ class Transcript(ScrollView, can_focus=True):
         self.virtual_size = Size(self._laid_width, height)
         self.refresh()
         if self._follow:
-            self.scroll_end(animate=False)
+            self.scroll_end(animate=False, immediate=True, force=True)
 
     def _load_earlier(self) -> None:
         """Lay out earlier blocks and keep in view what is in view."""
         height = self.virtual_size.height
         self._lay_out(max(0, self._first - WINDOW))
-        self.scroll_to(y=self.virtual_size.height - height, animate=False, immediate=True)
+        self.scroll_to(y=self.virtual_size.height - height, animate=False, immediate=True, force=True)
 
     def _block(self, index: int) -> Block:
         assert self._view is not None
