@@ -110,12 +110,11 @@ class PaneScreen(Screen[None]):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        """Name the panes, and put the focus on the first."""
+        """Name the panes; Textual puts the focus on the first."""
         for number, (pane, title) in enumerate(self.PANES.items(), start=1):
             widget = self.query_one(f"#{pane}")
             widget.add_class("pane")
             widget.border_title = f"{number} {title}"
-        self.query_one(f"#{self._active}").focus()
         self._mark_active()
 
     def show_source(self, source: Source) -> None:
