@@ -24,7 +24,7 @@ from textual.screen import Screen
 from core.replay import ReplaySource
 from core.sources import LiveSource, Source
 from tui.bindings import KEYS, bindings_for
-from tui.messages import ExperimentChosen, ViewChanged
+from tui.messages import ExperimentChosen, SourceWanted
 from tui.screens.ask import AskText, AskYes
 from tui.screens.dashboard import Dashboard
 from tui.screens.experiment import ExperimentScreen, LogProvider
@@ -222,9 +222,9 @@ class SessionApp(App[None]):
         self._replay().seek_fraction(event.fraction)
         self.show_source()
 
-    def on_view_changed(self, event: ViewChanged) -> None:  # noqa: ARG002  names the message
-        """Panes came into view."""
-        self.call_after_refresh(self.show_source)
+    def on_source_wanted(self, event: SourceWanted) -> None:  # noqa: ARG002  names the message
+        """A new screen shows what there is."""
+        self.show_source()
 
     def on_experiment_chosen(self, event: ExperimentChosen) -> None:
         """Show an experiment in full."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from core.target import TargetError, locate_target
 from tui.cli import UserError
 
 _FREE_MB = 1024
+_TORCH = (2, 13)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -90,7 +92,12 @@ def _torch(train_python: str | None) -> Row:
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         return Row("fail", "torch", f"import torch fails in {python}: {last[0]}", "install torch there again")
-    return Row("ok", "torch", f"{done.stdout.strip()}, in {python}")
+    found = f"{done.stdout.strip()}, in {python}"
+    version = tuple(int(part) for part in re.findall(r"\d+", done.stdout)[:2])
+    if version < _TORCH:
+        fix = f"install torch {_TORCH[0]}.{_TORCH[1]} there: older ones lack the attention that train.py uses on a GPU"
+        return Row("warn", "torch", found, fix)
+    return Row("ok", "torch", found)
 
 
 def _devices() -> Row:

@@ -13,5 +13,5 @@ class ExperimentChosen(Message):
         self.exp = exp
 
 
-class ViewChanged(Message):
-    """Other panes came into view: they are to be filled now, not with the next tick."""
+class SourceWanted(Message):
+    """A new screen has nothing to show yet: it is not to wait for the next tick."""

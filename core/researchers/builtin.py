@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.bench import Accepted, Bench, Proposal, Rejected
-from core.researchers.ideas import Idea, combine, first_moves, hinted, parse_call, steps_beyond
+from core.researchers.ideas import Idea, combine, first_moves, hinted, parse_call, parts_of, steps_beyond
 from core.state import SessionState
-from core.statistics import noise
+from core.statistics import evidence_runs, mean_of, noise, screen_runs
 
 _PROMISING_SD = 1.0
-"""An idea that was not kept is tried again on a better base if it screened at least this many sd below its own."""
+"""An idea that is not in the base is tried again on a better one if its runs beat their own base by so many sd."""
 
 _GREETING = (
     "I measure first how much equal runs differ here. Then I change one thing at a time, in the order of my catalogue; "
@@ -34,18 +34,16 @@ class BuiltinResearcher:
         await bench.note(_GREETING, call="builtin:greeting")
         while True:
             state = bench.state
-            await bench.wait(queue_below=_queue_wanted(state))
             await self._hear(bench)
-            idea = await self._next_idea(bench)
+            await self._rebase(bench)
+            if _baseline_failed(state):
+                return _why_no_baseline(state)
+            idea = await self._next_idea(bench) if _queued(state) < _queue_wanted(state) else None
             if idea is not None:
                 await self._propose(bench, idea)
-            elif state.now.pending or state.now.wanted or state.now.judge:
-                settled = _settled(state)
-                await bench.wait(settled_above=settled)
-                if _baseline_failed(state):
-                    return _why_no_baseline(state)
-            elif _baseline_failed(state):
-                return _why_no_baseline(state)
+            elif _queued(state) or state.now.pending or state.now.wanted or state.now.judge:
+                # A result may make a new base, so every one is looked at, however full the queue is.
+                await bench.wait(settled_above=_settled(state))
             else:
                 return "every idea of the catalogue has been tried on the incumbent"
 
@@ -53,8 +51,6 @@ class BuiltinResearcher:
         """The first idea that was not tried on the present base; None if there is none (yet)."""
         state = bench.state
         base = state.now.incumbent or "e1"
-        if state.now.incumbent is None and _baseline_failed(state):
-            return None
         source = await bench.read_code(base)
         tried = {call for call in state.ledger.calls if call.startswith("builtin:")}
         for idea in _agenda(state, base, source):
@@ -77,6 +73,19 @@ class BuiltinResearcher:
         if isinstance(answer, Rejected):
             # Said once, and with the same call id: this is also how a restarted researcher knows it was tried.
             await bench.note(f"I leave out “{idea.title}”: {answer.reason}.", call=call)
+
+    async def _rebase(self, bench: Bench) -> None:
+        """Take back what still waits on a base that has been beaten: its ideas are tried on the new one instead."""
+        base = bench.state.now.incumbent
+        stale = _waiting_on_old_bases(bench.state, base)
+        if base is None or not stale:
+            return
+        for exp in stale:
+            await bench.cancel(exp, f"{base} is the base now", call=f"builtin:rebase:{base}:{exp}")
+        said = (
+            f"{base} is the base now: I take back {', '.join(stale)}, and try what promised something on top of {base}."
+        )
+        await bench.note(said, call=f"builtin:rebase:{base}:{stale[0]}")
 
     async def _hear(self, bench: Bench) -> None:
         """Turn hints of the form NAME=value into proposals; say so where a hint is beyond a statistical researcher."""
@@ -118,62 +127,83 @@ def _agenda(state: SessionState, base: str, source: str) -> list[Idea]:
         if together is not None:
             agenda.append(together)
     agenda += leftovers
-    agenda += steps_beyond(source, _kept_knob_moves(state))
+    agenda += steps_beyond(source, _inherited_keys(state, base))
     agenda += [idea for idea in moves if idea.key not in spent]
     return agenda
 
 
 def _standing(state: SessionState, base: str) -> tuple[list[str], set[str]]:
-    """Keys of ideas tried on earlier bases: those that promised something and are not in the base, and all others."""
-    promising: list[str] = []
+    """Keys of ideas tried on earlier bases: those that promised something and are not in the base, and all others.
+
+    An idea that was taken back before it had a score is neither.
+    """
+    gains: dict[str, float] = {}
     spent: set[str] = set()
-    inherited = _lineage(state, base)
+    inherited = _inherited_keys(state, base)
     for proposal in state.ledger.experiments:
         key = parse_call(proposal.call)
         if key is None or proposal.parent == base:
             continue
-        spent.add(key)
-        if proposal.exp not in inherited and _promised(state, proposal.exp) and key not in promising:
-            promising.append(key)
+        runs = state.ledger.runs_of.get(proposal.exp, [])
+        if runs and all(run.outcome == "cancelled" for run in runs):
+            continue
+        spent.update(parts_of(key))
+        gain = _gain(state, proposal.exp, proposal.parent)
+        if gain is not None and gain < gains.get(key, 0.0):
+            gains[key] = gain
+    promising = [key for key in sorted(gains, key=lambda key: (gains[key], key)) if key not in inherited]
     return promising, spent - set(promising)
 
 
-def _lineage(state: SessionState, exp: str) -> set[str]:
-    """An experiment and all that it was built upon."""
-    found: set[str] = set()
-    cursor: str | None = exp
-    while cursor is not None and cursor not in found:
-        found.add(cursor)
-        proposal = state.experiment(cursor)
-        cursor = proposal.parent if proposal is not None else None
-    return found
+def _gain(state: SessionState, exp: str, parent: str | None) -> float | None:
+    """What an experiment's runs, the nominating one included, gained on the base they were tried on, in bpb.
 
-
-def _promised(state: SessionState, exp: str) -> bool:
-    verdict = state.verdict(exp)
+    None where that is unknown or not beyond the noise: whether the gain is real is for a later test to say.
+    """
     cls = state.reference_class()
-    if verdict is None or verdict.delta is None or cls is None:
-        return False
-    if verdict.verdict == "kept":
-        return True
+    if cls is None or parent is None:
+        return None
     spread = noise(state, cls)
-    return spread is not None and verdict.verdict == "undecided" and verdict.delta < -_PROMISING_SD * spread.sd
+    mine = mean_of([*screen_runs(state, exp, cls), *evidence_runs(state, exp, cls)])
+    base = mean_of(evidence_runs(state, parent, cls))
+    if spread is None or mine is None or base is None:
+        return None
+    gain = mine.mean - base.mean
+    return gain if gain < -_PROMISING_SD * spread.sd else None
 
 
-def _kept_knob_moves(state: SessionState) -> list[str]:
-    """Keys of moves that led to incumbents, the last one first."""
-    keys = []
-    for _, exp in reversed(state.ledger.incumbents):
-        proposal = state.experiment(exp)
-        key = parse_call(proposal.call) if proposal is not None else None
-        if key is not None:
-            keys.append(key)
+def _waiting_on_old_bases(state: SessionState, base: str | None) -> list[str]:
+    """Experiments of ours of which nothing has started yet, on a base other than the present one."""
+    open_runs = list(state.now.runs.values())
+    started = {run.exp for run in open_runs if run.status != "queued"}
+    waiting = dict.fromkeys(run.exp for run in open_runs if run.exp not in started and run.exp != base)
+    proposals = [state.experiment(exp) for exp in waiting]
+    return [
+        proposal.exp
+        for proposal in proposals
+        if proposal is not None and parse_call(proposal.call) is not None and proposal.parent != base
+    ]
+
+
+def _inherited_keys(state: SessionState, base: str) -> set[str]:
+    """Keys of the ideas that a base was built from."""
+    keys: set[str] = set()
+    proposal = state.experiment(base)
+    while proposal is not None:
+        key = parse_call(proposal.call)
+        keys.update(parts_of(key) if key is not None else ())
+        proposal = state.experiment(proposal.parent) if proposal.parent is not None else None
     return keys
 
 
 def _queue_wanted(state: SessionState) -> int:
     """Keep one run waiting per device, so that none idles while the next idea is looked up."""
     return max(1, sum(device.up for device in state.now.devices.values()))
+
+
+def _queued(state: SessionState) -> int:
+    now = state.now
+    return len(now.queue) + len(now.queue_first) + len(now.owed)
 
 
 def _settled(state: SessionState) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -36,7 +36,12 @@ def parse_call(call: str) -> str | None:
     if head != "builtin" or ":" not in rest:
         return None
     key = rest.partition(":")[2].partition("#")[0]
-    return None if rest.startswith(("hint:", "greeting")) else key
+    return None if rest.startswith(("hint:", "rebase:")) else key
+
+
+def parts_of(key: str) -> list[str]:
+    """The keys that a combination stands for; a single idea's key stands for itself."""
+    return key.removeprefix("all:").split("+") if key.startswith("all:") else [key]
 
 
 def first_moves(source: str) -> list[Idea]:
@@ -61,10 +66,9 @@ def _favoured(knob: Knob, moves: list[Idea]) -> list[Idea]:
     return moves[:1] if knob.direction else moves
 
 
-def steps_beyond(source: str, kept_keys: Sequence[str]) -> list[Idea]:
+def steps_beyond(source: str, kept_keys: Collection[str]) -> list[Idea]:
     """One more step in every direction that was kept."""
-    directions = {key for key in kept_keys if key.startswith("knob:")}
-    return [idea for knob in KNOBS for idea in _moves(knob, source) if idea.key in directions]
+    return [idea for knob in KNOBS for idea in _moves(knob, source) if idea.key in kept_keys]
 
 
 def combine(ideas: Sequence[Idea]) -> Idea | None:

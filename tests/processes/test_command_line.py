@@ -134,6 +134,37 @@ def test_a_baseline_that_is_no_python_is_refused_with_its_line(home, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_doctor_names_a_fix_for_every_failing_row(home, tmp_path):
+    done = call("doctor", "--json", home=home)
+    assert done.returncode == 0, done.stdout
+    rows = {row["what"]: row for row in json.loads(done.stdout)}
+    assert rows["core"]["verdict"] == "ok"
+    assert rows["corpus"]["verdict"] == "warn"
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\nexit 3\n")
+    bare.chmod(0o755)
+    done = call("doctor", "--train-python", str(bare), home=home)
+    assert done.returncode == 1
+    assert "fail  torch" in done.stdout
+    assert "→" in done.stdout
+
+
+def test_prepare_makes_a_corpus_once_and_says_what_is_wrong(home, tmp_path):
+    text = tmp_path / "text"
+    text.mkdir()
+    for i in range(30):
+        (text / f"{i}.txt").write_text(f"document {i} says something of its own\n" * 20)
+    out = tmp_path / "corpus"
+    assert call("prepare", "--source", str(text), "--out", str(out), home=home).returncode == 0
+    again = call("prepare", "--source", str(text), "--out", str(out), home=home)
+    assert "reused" in again.stderr
+    assert json.loads((out / "meta.json").read_text())["documents"] == 30
+    done = call("prepare", "--source", str(tmp_path / "nowhere"), "--out", str(out), home=home)
+    assert done.returncode == 1
+    assert "nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_live_session_is_paused_resumed_hinted_and_stopped(live, home):
     until(lambda: any(run.status == "running" for run in state_of(live).now.runs.values()), what="a running run")
     assert call("pause", home=home).stdout.startswith("live: paused")

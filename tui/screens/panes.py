@@ -19,7 +19,7 @@ from core.sources import Source
 from core.state import SessionState
 from core.summary import summarise
 from tui.bindings import bindings_for
-from tui.messages import ViewChanged
+from tui.messages import SourceWanted
 from tui.palette import Role, style_of
 from tui.view.status import status_pieces
 from tui.view.timeline import timeline_view
@@ -86,6 +86,7 @@ class PaneScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._active = next(iter(self.PANES))
+        self._source: Source | None = None
         self._shown_state: SessionState | None = None
         self._shown_n = -1
         self._version = 0
@@ -119,6 +120,7 @@ class PaneScreen(Screen[None]):
 
     def show_source(self, source: Source) -> None:
         """Show the source as it is now; what did not change costs nothing."""
+        self._source = source
         state = source.state
         changed = state is not self._shown_state or source.position != self._shown_n
         self._shown_state, self._shown_n = state, source.position
@@ -151,7 +153,8 @@ class PaneScreen(Screen[None]):
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """The pane with the focus is the active one."""
-        for node in event.widget.ancestors_with_self:
+        # The event may be late: what counts is where the focus is now.
+        for node in (self.focused or event.widget).ancestors_with_self:
             if node.id in self.PANES and node.id != self._active:
                 self._active = node.id
                 self._mark_active()
@@ -177,8 +180,12 @@ class PaneScreen(Screen[None]):
         self._refill()
 
     def _refill(self) -> None:
+        """Fill the panes that came into view at once: the next key may be meant for them."""
         self._shown_state = None
-        self.post_message(ViewChanged())
+        if self._source is None:
+            self.post_message(SourceWanted())
+        else:
+            self.show_source(self._source)
 
     def _show_notice(self, text: str) -> None:
         widget = self.query_one("#notice", Static)

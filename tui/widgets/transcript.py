@@ -56,7 +56,8 @@ class Transcript(ScrollView, can_focus=True):
             and (not before or view.talk[self._first + before - 1].n == self._numbers[-1])
         )
         self._view = view
-        if not continues:
+        # While the end is followed, what is far above it need not stay laid out.
+        if not continues or (self._follow and len(view.talk) - self._first > 2 * WINDOW):
             self._lay_out(max(0, len(view.talk) - WINDOW))
         elif self._first + before < len(view.talk):
             self._append_blocks(self._first + before)
