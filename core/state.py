@@ -31,7 +31,7 @@ COUNTED_TIERS = frozenset({"unconfined", "scored", "audited"})
 """Tiers that a harness of ours measured; `self_reported` numbers are shown grey and never rank."""
 
 
-class AttemptRecord(msgspec.Struct, frozen=True):
+class AttemptRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One ended execution of a run that led to another one."""
 
     attempt: str
@@ -42,7 +42,7 @@ class AttemptRecord(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Run(msgspec.Struct, kw_only=True):
+class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One revision, one seed; mutable while open, never touched again once it is in the ledger.
 
     `curve` holds (share of the budget, training loss) samples of the present attempt. Times are session seconds.
@@ -88,7 +88,7 @@ class Run(msgspec.Struct, kw_only=True):
         return self.outcome == "ok" and self.val_bpb is not None and self.tier in COUNTED_TIERS
 
 
-class Owed(msgspec.Struct, frozen=True):
+class Owed(msgspec.Struct, frozen=True, omit_defaults=True):
     """A run that a proposal or a confirmation promised and that is not queued yet."""
 
     exp: str
@@ -97,7 +97,7 @@ class Owed(msgspec.Struct, frozen=True):
     cls: str | None
 
 
-class DeviceState(msgspec.Struct, kw_only=True):
+class DeviceState(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A device as the session sees it. `busy_s` sums the time allocated to ended attempts."""
 
     device: str
@@ -114,7 +114,7 @@ class DeviceState(msgspec.Struct, kw_only=True):
     lost_reason: str = ""
 
 
-class Counts(msgspec.Struct):
+class Counts(msgspec.Struct, omit_defaults=True):
     """Counts of runs, as `status` shows them."""
 
     submitted: int = 0
@@ -125,7 +125,7 @@ class Counts(msgspec.Struct):
     consecutive_failures: int = 0
 
 
-class OpenState(msgspec.Struct, kw_only=True):
+class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):
     """All that can still change: small, whatever the length of the session. A keyframe is a copy of it.
 
     `pending` counts an experiment's runs that are owed or open; `judge` holds experiments whose runs are all
@@ -329,7 +329,10 @@ def restore(frame: Keyframe, ledger: Ledger) -> SessionState:
 
 
 def state_hash(state: SessionState) -> str:
-    """SHA-256 over the whole state: equal for equal folds, whatever way they were reached."""
+    """SHA-256 over the whole state: equal for equal folds, whatever way they were reached.
+
+    Defaults are left out, so that a field which a later release adds does not change the hash of older journals.
+    """
     digest = hashlib.sha256(_open_encoder.encode(state.now))
     for name in Ledger.LISTS:
         digest.update(_open_encoder.encode(getattr(state.ledger, name)))
