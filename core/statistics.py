@@ -17,6 +17,10 @@ ALPHA_BY_LOOK = (0.01, 0.01)
 SEEDS_BY_LOOK = (3, 3)
 """Fresh seeds asked for before each look."""
 
+REFERENCE_SEEDS = 6
+"""Evidence that a new incumbent is brought up to: its mean stands in every comparison that follows, and the seeds
+that are added played no part in its own test."""
+
 SCREEN_MARGIN_SD = 0.5
 """A screened candidate is pursued where its nominating runs beat the reference by this many standard
 deviations of one run: below that a confirmation mostly buys a look at noise."""

@@ -1,1 +1,1 @@
-"""tui."""
+"""The Textual screen and the command line."""

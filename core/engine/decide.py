@@ -17,7 +17,7 @@ from core.events import (
 )
 from core.limits import binding_limit
 from core.state import Owed, SessionState
-from core.statistics import judge
+from core.statistics import REFERENCE_SEEDS, evidence_runs, judge
 
 
 def decide(state: SessionState) -> AnyEvent | None:
@@ -95,6 +95,19 @@ def _confirm(state: SessionState) -> AnyEvent | None:
     return None
 
 
+def _sharpen(state: SessionState) -> AnyEvent | None:
+    """Bring a new incumbent's evidence up to what a reference should have, once."""
+    exp, cls = state.now.incumbent, state.reference_class()
+    proposal = state.experiment(exp) if exp is not None else None
+    if state.now.stop or exp is None or cls is None or proposal is None or proposal.parent is None:
+        return None
+    call = f"engine:{exp}:reference"
+    missing = REFERENCE_SEEDS - len(evidence_runs(state, exp, cls))
+    if missing <= 0 or call in state.ledger.calls:
+        return None
+    return ConfirmRequested(exp=exp, call=call, seeds=fresh_seeds(state, exp, missing), cls=cls, reason="replicate")
+
+
 def _limit(state: SessionState) -> AnyEvent | None:
     """Say once when a limit begins to bind, and once when it does no longer."""
     hit = binding_limit(state)
@@ -143,6 +156,7 @@ _RULES: tuple[Callable[[SessionState], AnyEvent | None], ...] = (
     _crown,
     _judge,
     _confirm,
+    _sharpen,
     _queue,
     _limit,
     _start,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.bench import Accepted, Bench, Proposal, Rejected
-from core.researchers.ideas import Idea, combine, first_moves, hinted, parse_call, parts_of, steps_beyond
+from core.researchers.ideas import Idea, combine, first_moves, hinted, parse_call, parts_of, pointless, steps_beyond
 from core.state import SessionState
 from core.statistics import evidence_runs, mean_of, noise, screen_runs
 
@@ -117,9 +117,10 @@ class BuiltinResearcher:
 
 def _agenda(state: SessionState, base: str, source: str) -> list[Idea]:
     """All ideas in the order of trial on this base: leftovers that promised something, further steps, new ones."""
-    moves = first_moves(source)
+    inherited = _inherited_keys(state, base)
+    moves = [idea for idea in first_moves(source) if not pointless(idea, inherited)]
     by_key = {idea.key: idea for idea in moves}
-    promising, spent = _standing(state, base)
+    promising, spent = _standing(state, base, inherited)
     leftovers = [by_key[key] for key in promising if key in by_key]
     agenda: list[Idea] = []
     if len(leftovers) >= 2:
@@ -127,19 +128,18 @@ def _agenda(state: SessionState, base: str, source: str) -> list[Idea]:
         if together is not None:
             agenda.append(together)
     agenda += leftovers
-    agenda += steps_beyond(source, _inherited_keys(state, base))
+    agenda += [idea for idea in steps_beyond(source, inherited) if not pointless(idea, inherited)]
     agenda += [idea for idea in moves if idea.key not in spent]
     return agenda
 
 
-def _standing(state: SessionState, base: str) -> tuple[list[str], set[str]]:
+def _standing(state: SessionState, base: str, inherited: set[str]) -> tuple[list[str], set[str]]:
     """Keys of ideas tried on earlier bases: those that promised something and are not in the base, and all others.
 
     An idea that was taken back before it had a score is neither.
     """
     gains: dict[str, float] = {}
     spent: set[str] = set()
-    inherited = _inherited_keys(state, base)
     for proposal in state.ledger.experiments:
         key = parse_call(proposal.call)
         if key is None or proposal.parent == base:

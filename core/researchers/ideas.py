@@ -91,6 +91,14 @@ def combine(ideas: Sequence[Idea]) -> Idea | None:
     )
 
 
+def pointless(idea: Idea, kept_keys: Collection[str]) -> bool:
+    """Whether something that is kept already stands in for this idea, or has taken its knob away."""
+    kept = [edit for edit in STRUCTURAL if f"edit:{edit.key}" in kept_keys]
+    replaced = {f"edit:{key}" for edit in kept for key in edit.conflicts}
+    retired = {name for edit in kept for name in edit.retires}
+    return idea.key in replaced or bool(retired & set(idea.constants))
+
+
 def hinted(text: str) -> Idea | None:
     """The change that a hint like `DEPTH=3 MATRIX_LR=0.06` asks for, or None."""
     try:

@@ -61,7 +61,7 @@ async def test_a_real_gain_is_screened_confirmed_on_fresh_seeds_and_kept(tmp_pat
     async def research(bench):
         [answer] = await bench.propose([idea()], call="c1", rationale="because")
         assert isinstance(answer, Accepted)
-        await bench.wait(settled_above=7)
+        await bench.wait(settled_above=10)
         return "done"
 
     state = await run_to_end(engine_on(tmp_path, ScriptedExecutor(world({"DEPTH = 3": -0.2})), Script(research)))
@@ -70,13 +70,13 @@ async def test_a_real_gain_is_screened_confirmed_on_fresh_seeds_and_kept(tmp_pat
     assert proposal is not None
     assert proposal.knobs == {"DEPTH": "3"}
     verdicts = [verdict for verdict in state.ledger.verdicts if verdict.exp == "e2"]
-    assert [verdict.verdict for verdict in verdicts] == ["undecided", "kept"]
-    evidence = verdicts[-1].evidence
+    assert [verdict.verdict for verdict in verdicts] == ["undecided", "kept", "kept"]
+    evidence = verdicts[1].evidence
     assert evidence is not None
     assert evidence.n == 3  # the nominating run is left out
     runs = state.ledger.runs_of["e2"]
-    assert [run.reason for run in runs] == ["screen", "confirm", "confirm", "confirm"]
-    assert len({run.seed for run in runs}) == 4
+    assert [run.reason for run in runs] == ["screen", *["confirm"] * 3, *["replicate"] * 3]
+    assert len({run.seed for run in runs}) == 7
 
 
 async def test_a_null_control_is_not_kept(tmp_path):

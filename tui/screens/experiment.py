@@ -39,7 +39,7 @@ LogProvider = Callable[[str, int], bytes]
 
 _RUN_COLUMNS: Final = (
     Column("run", 5),
-    Column("seed", 4, align="right"),
+    Column("seed", 10, align="right"),
     Column("device", 16, flex=True),
     Column("status", 11),
     Column("val_bpb", 7),

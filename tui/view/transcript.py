@@ -9,7 +9,7 @@ from core.events import Command, ExperimentProposed, LimitHit, Note, ResearchEnd
 from core.state import SessionState, TalkEvent
 from tui.palette import Role
 from tui.text import clean, clean_lines
-from tui.view.words import count_words, delta_words
+from tui.view.words import count_words
 
 BlockKind = Literal["proposal", "note", "verdict", "command", "limit", "end"]
 
@@ -86,6 +86,5 @@ def _verdict(event: Verdict, state: SessionState) -> Block:
     sign, role = _VERDICT_SIGNS[event.verdict]
     proposal = state.experiment(event.exp)
     title = f" {clean(proposal.title)}" if proposal is not None else ""
-    delta = f" {delta_words(event.delta)}" if event.delta is not None else ""
-    head = f"{event.verdict} {event.exp}{title}{delta}: {clean(event.reason)}"
+    head = f"{event.verdict} {event.exp}{title}: {clean(event.reason)}"
     return Block(event.n, "verdict", sign, role, head, exp=event.exp)
