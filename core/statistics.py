@@ -141,7 +141,7 @@ def interval_of(values: Sequence[float], spread: Spread | None, confidence: floa
 def judge(state: SessionState, exp: str) -> Verdict | None:
     """The verdict that the evidence supports now, or None while its reference is still being measured.
 
-    The rule (DESIGN §6): difference of means on the reference class against t * s * sqrt(1/n1 + 1/n2), with s
+    The rule (docs/decisions/04): difference of means on the reference class against t * s * sqrt(1/n1 + 1/n2), with s
     pooled over all replicated experiments there; the runs that nominated the candidate are left out; each look
     spends its stated alpha.
     """
@@ -154,16 +154,8 @@ def judge(state: SessionState, exp: str) -> Verdict | None:
     reference = state.now.incumbent
     if reference is None:
         return None
-    if reference == exp:
-        standing = state.verdict(exp)
-        return Verdict(
-            exp=exp,
-            verdict="kept",
-            reason="it is the incumbent; these runs sharpen its mean",
-            delta=standing.delta if standing else None,
-            interval=standing.interval if standing else None,
-            evidence=standing.evidence if standing else None,
-        )
+    if any(crowned == exp for _, crowned in state.ledger.incumbents):
+        return _judge_crowned(state, exp, reference)
     runs = state.ledger.runs_of.get(exp, [])
     if not any(run.scored for run in runs):
         return _judge_without_score(exp, runs)
@@ -188,6 +180,20 @@ def _judge_baseline(state: SessionState, exp: str, cls: str) -> Verdict:
     reason = f"the reference: {center:.4f} over {len(values)} seeds, one run varies by {spread.sd:.4f} (sd) on {cls}"
     evidence = Evidence(cls=cls, n=len(values), mean=center, n_ref=0, mean_ref=None, ref="", sd=spread.sd, df=spread.df)
     return Verdict(exp=exp, verdict="kept", reason=reason, evidence=evidence)
+
+
+def _judge_crowned(state: SessionState, exp: str, reference: str) -> Verdict:
+    """An incumbent, present or past, has passed its test; what it gained then stands."""
+    standing = state.verdict(exp)
+    now = "it is the incumbent" if exp == reference else f"it was the incumbent before {reference}"
+    return Verdict(
+        exp=exp,
+        verdict="kept",
+        reason=f"{now}; these runs sharpen its mean",
+        delta=standing.delta if standing else None,
+        interval=standing.interval if standing else None,
+        evidence=standing.evidence if standing else None,
+    )
 
 
 def _judge_without_score(exp: str, runs: Sequence[Run]) -> Verdict:

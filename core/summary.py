@@ -69,7 +69,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """See DESIGN §7 for the fields that scripts rely on."""
+    """The fields that scripts rely on: `status --json` prints exactly these."""
 
     session: str
     id: str

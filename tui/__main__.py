@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; every failure is one sentence on stderr and an exit code of DESIGN §7."""
+    """Run the command line; every failure is one sentence on stderr and an exit code (README)."""
     from tui.cli import run_command_line
 
     sys.exit(run_command_line(sys.argv[1:]))

@@ -17,7 +17,7 @@ def check_source(source: str) -> None:
     """Raise PatchError unless the source can be a revision.
 
     It must be UTF-8 Python that compiles, of at most 128 KiB, without null bytes, with top-level functions `build`
-    and `train` (CONTRACTS §6). Costs a full parse once per structure, see `outline`.
+    and `train` (docs/target.md). Costs a full parse once per structure, see `outline`.
     """
     data = encode(source)
     if len(data) > MAX_SOURCE_BYTES:

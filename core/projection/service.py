@@ -12,7 +12,7 @@ from core.projection.ingest import Ingester
 from core.projection.store import Store
 
 PUBLISH_EVERY_S: Final = 5.0
-"""Wall seconds between snapshots that nobody asked for (CONTRACTS §7)."""
+"""Wall seconds between snapshots that nobody asked for."""
 
 _IDLE_POLL_S: Final = 1.0
 _EAGER_POLL_S: Final = 0.02
