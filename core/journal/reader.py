@@ -32,16 +32,20 @@ class Tail:
     def __init__(self, folder: Path, position: Position = START) -> None:
         self.folder = folder
         self.position = position
+        self.damage: JournalDamaged | None = None
+        """Why nothing after the position can be read, as soon as that is known."""
 
     def read(self, limit: int = 5000) -> list[Placed]:
-        """At most `limit` events that follow the position, which moves past them."""
+        """At most `limit` events that follow the position, which moves past them. Fewer: there are no more now."""
         found: list[Placed] = []
-        while len(found) < limit:
+        while len(found) < limit and self.damage is None:
             before = len(found)
             later = segment_path(self.folder, self.position.segment + 1).exists()
             self._read_chunk(found, limit)
-            if len(found) == before and not (later and not found and self._next_segment()):
+            if len(found) == before and not (later and self._next_segment()):
                 break
+        if self.damage is not None and not found:
+            raise self.damage
         return found
 
     def _read_chunk(self, found: list[Placed], limit: int) -> None:
@@ -59,8 +63,8 @@ class Tail:
             try:
                 event, crc = parse_line(data[start:end], self.position)
             except BadLine as bad:
-                if not found and _good_line_after(path, self.position.offset):
-                    raise JournalDamaged(path, self.position.offset, str(bad)) from None
+                if _good_line_after(path, self.position.offset):
+                    self.damage = JournalDamaged(path, self.position.offset, str(bad))
                 return
             self.position = Position(self.position.segment, self.position.offset + end + 1 - start, event.n, crc)
             found.append((event, self.position))
@@ -69,8 +73,10 @@ class Tail:
     def _next_segment(self) -> bool:
         """Go on to the next segment. It was there before this one was read to its end, so this one is whole."""
         path = segment_path(self.folder, self.position.segment)
-        if self.position.n == 0 or path.stat().st_size > self.position.offset:
-            raise JournalDamaged(path, self.position.offset, "a bad line before a later segment")
+        if self.damage is None and (self.position.n == 0 or path.stat().st_size > self.position.offset):
+            self.damage = JournalDamaged(path, self.position.offset, "a bad line before a later segment")
+        if self.damage is not None:
+            return False
         self.position = Position(self.position.segment + 1, 0, self.position.n, self.position.crc)
         return True
 

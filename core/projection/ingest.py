@@ -70,14 +70,12 @@ class Ingester:
         """The next events, up to damage; from then on nothing."""
         if self.damage is not None:
             return []
-        start = self._tail.position
         try:
-            return self._tail.read(limit)
-        except JournalDamaged as damage:
-            self.damage = damage
-            # The exception loses what the same call had read before the damage.
-            whole = self._tail.position.n - start.n
-            return Tail(self._journal_dir, start).read(whole)
+            batch = self._tail.read(limit)
+        except JournalDamaged:
+            batch = []
+        self.damage = self._tail.damage
+        return batch
 
 
 def rebuild(session_dir: Path) -> JournalDamaged | None:

@@ -198,7 +198,7 @@ def run(tmp_path):
     progress_r, progress_w = os.pipe()
 
     def hand_over():
-        with (corpus / "train.bin").open("rb") as file:
+        with (corpus / "train.bin").open("rb") as file, contextlib.suppress(OSError):
             if ours.recv(64) != b"data":
                 return  # the test ended without a batch
             socket.send_fds(ours, [b'{"dtype": "uint8"}'], [file.fileno()])
