@@ -16,8 +16,6 @@ _REPLY_S = 30.0
 
 COMMANDS = ("pause", "resume", "hint", "cancel", "stop")
 """Verbs that change the session: journalled, then obeyed."""
-QUESTIONS = ("hello", "ping", "publish")
-"""Verbs that change nothing: never journalled."""
 
 
 class Request(msgspec.Struct, frozen=True):

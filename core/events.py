@@ -14,7 +14,9 @@ import msgspec
 
 from core.executor import Outcome
 
-Scalar = int | float | str | bool | None
+BASELINE: Final = "e1"
+"""The experiment that a session opens with: the unchanged file, replicated."""
+
 RunReason = Literal["baseline", "screen", "confirm", "replicate"]
 VerdictName = Literal["kept", "rejected", "undecided"]
 
@@ -275,7 +277,6 @@ class ResearchEnded(Event):
     """The researcher has nothing left to try, and says why."""
 
     reason: str
-    failed: bool = False
 
 
 class Command(Event):

@@ -12,7 +12,7 @@ _OVERHEAD = 1.25
 def expected_wall_s(state: SessionState) -> float:
     """How long the next run will hold its device: the mean of ended attempts, else the budget and a margin."""
     counts = state.now.counts
-    ended = counts.attempts - sum(run.status != "queued" for run in state.now.runs.values())
+    ended = counts.attempts - len(state.in_flight)
     if ended > 0 and state.now.allocated_s > 0:
         return state.now.allocated_s / ended
     target = state.now.started.target if state.now.started is not None else None
@@ -22,19 +22,19 @@ def expected_wall_s(state: SessionState) -> float:
 def binding_limit(state: SessionState) -> tuple[str, str] | None:
     """The limit that forbids one more run now, as (name, sentence), or None.
 
-    Wall time and GPU-hours reserve the expected length of every run in flight and of the next one, so that
-    neither is overspent by more than that expectation errs.
+    Wall time reserves the expected length of the next run, GPU-hours that of every run in flight too, so that
+    neither is overspent by more than that expectation errs. A run that the world failed counts once.
     """
     started = state.now.started
     if started is None:
         return None
     limits, counts = started.limits, state.now.counts
-    in_flight = [run for run in state.now.runs.values() if run.status != "queued"]
+    in_flight = state.in_flight
     expected_s = expected_wall_s(state)
     if limits.hours is not None and state.now.t_s + expected_s > limits.hours * 3600.0:
         return "hours", f"the next run would not end within {limits.hours:g} h"
-    settled = counts.finished + counts.failed + counts.cancelled
-    if limits.runs is not None and settled + len(in_flight) >= limits.runs:
+    again = sum(bool(run.attempts) for run in state.now.runs.values() if run.status == "queued")
+    if limits.runs is not None and counts.started - again >= limits.runs:
         return "runs", f"{limits.runs} runs are done or under way"
     if limits.gpu_hours is not None:
         reserved_s = state.now.allocated_s + (len(in_flight) + 1) * expected_s

@@ -155,6 +155,7 @@ def _run_intent(state: SessionState, event: RunIntent) -> None:
     run.device, run.device_class = event.device, event.cls
     run.seq, run.step, run.frac, run.loss, run.curve = 0, 0, 0.0, None, []
     state.now.counts.attempts += 1
+    state.now.counts.started += not run.attempts
     device = state.now.devices.get(event.device)
     if device is not None:
         device.run, device.since_t_s = event.run, event.t
@@ -200,7 +201,9 @@ def _run_finished(state: SessionState, event: RunFinished) -> None:
         run.status, run.started_t_s, run.intent_t_s = "queued", None, None
         _enqueue(state, run.run, urgent=True)
         return
-    run.outcome, run.failure = event.outcome, event.reason
+    # Asked to end and lost on the way: it ended as it was asked to.
+    cancelled = run.cancel is not None and event.outcome in WORLD_OUTCOMES
+    run.outcome, run.failure = "cancelled" if cancelled else event.outcome, event.reason
     run.val_bpb, run.tier, run.confinement = event.val_bpb, event.tier, event.confinement
     run.train_s, run.startup_s, run.score_s = event.train_s, event.startup_s, event.score_s
     run.steps, run.tokens, run.params = event.steps, event.tokens, event.params

@@ -115,13 +115,14 @@ class DeviceState(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Counts(msgspec.Struct, omit_defaults=True):
-    """Counts of runs, as `status` shows them."""
+    """Counts of runs, as `status` shows them. `started` counts runs that ever had an attempt."""
 
     submitted: int = 0
     finished: int = 0
     failed: int = 0
     cancelled: int = 0
     attempts: int = 0
+    started: int = 0
     consecutive_failures: int = 0
 
 
@@ -158,6 +159,20 @@ class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):
     unknown_events: int = 0
 
 
+class Group(msgspec.Struct):
+    """Count and mean of an experiment's evidence on one device class."""
+
+    n: int = 0
+    mean: float = 0.0
+
+
+class Noise(msgspec.Struct):
+    """Sum of squares within the replicated experiments of a device class, and its degrees of freedom."""
+
+    squares: float = 0.0
+    df: int = 0
+
+
 class Ledger:
     """Append-only lists of what is settled, with indexes that are derived from them.
 
@@ -177,13 +192,14 @@ class Ledger:
         self.talk: list[TalkEvent] = []
         self.revision_index: dict[str, int] = {}
         self.experiment_index: dict[str, int] = {}
-        self.experiment_of_revision: dict[str, str] = {}
         self.run_index: dict[str, int] = {}
         self.verdict_index: dict[str, int] = {}
         self.runs_of: defaultdict[str, list[Run]] = defaultdict(list)
         self.calls: dict[str, list[str]] = {}
         self.best_observed: dict[str, Run] = {}
         self.seeds_given: defaultdict[str, int] = defaultdict(int)
+        self.replicates: defaultdict[tuple[str, str], Group] = defaultdict(Group)
+        self.noise: defaultdict[str, Noise] = defaultdict(Noise)
         self.experiment_of_effective: dict[str, str] = {}
 
     def add_revision(self, event: RevisionAdded) -> None:
@@ -197,10 +213,9 @@ class Ledger:
         if event.exp in self.experiment_index:
             return
         self.experiment_index[event.exp] = len(self.experiments)
-        self.experiment_of_revision.setdefault(event.revision, event.exp)
         index = self.revision_index.get(event.revision)
         if index is not None and self.revisions[index].effective:
-            self.experiment_of_effective.setdefault(self.revisions[index].effective, event.exp)
+            self.experiment_of_effective[self.revisions[index].effective] = event.exp
         self.calls.setdefault(event.call, []).append(event.exp)
         self.seeds_given[event.exp] += len(event.seeds)
         self.experiments.append(event)
@@ -211,9 +226,20 @@ class Ledger:
         self.runs.append(run)
         self.runs_of[run.exp].append(run)
         if run.scored and run.val_bpb is not None:
+            if run.reason != "screen":
+                self._add_replicate(run.exp, run.device_class, run.val_bpb)
             best = self.best_observed.get(run.device_class)
             if best is None or best.val_bpb is None or run.val_bpb < best.val_bpb:
                 self.best_observed[run.device_class] = run
+
+    def _add_replicate(self, exp: str, cls: str, val_bpb: float) -> None:
+        """Keep the pooled noise of a class up to date. Source: Welford 1962, Technometrics 4(3)."""
+        group, noise = self.replicates[exp, cls], self.noise[cls]
+        group.n += 1
+        away = val_bpb - group.mean
+        group.mean += away / group.n
+        noise.squares += away * (val_bpb - group.mean)
+        noise.df += group.n > 1
 
     def add_verdict(self, event: Verdict) -> None:
         """A later verdict on the same experiment supersedes."""
@@ -286,11 +312,33 @@ class SessionState:
         return [run for run in self.now.runs.values() if run.exp == exp]
 
     def reference_class(self) -> str | None:
-        """The device class with most devices (ties: the name that sorts first); best values refer to it."""
+        """The device class that best values and verdicts refer to: that of the baseline, once it is proposed.
+
+        Before, the class with most devices (ties: the name that sorts first). It never changes in a session, or
+        the evidence so far would refer to another class than the evidence to come.
+        """
+        if self.ledger.experiments and self.ledger.experiments[0].cls is not None:
+            return self.ledger.experiments[0].cls
         tally: dict[str, int] = {}
         for device in self.now.devices.values():
             tally[device.cls] = tally.get(device.cls, 0) + 1
         return min(tally, key=lambda cls: (-tally[cls], cls)) if tally else None
+
+    @property
+    def in_flight(self) -> list[Run]:
+        """Runs that hold a device."""
+        return [run for run in self.now.runs.values() if run.status != "queued"]
+
+    @property
+    def waiting(self) -> int:
+        """How many runs are queued or owed."""
+        return len(self.now.queue) + len(self.now.queue_first) + len(self.now.owed)
+
+    @property
+    def settled(self) -> int:
+        """How many runs are finished, failed or cancelled."""
+        counts = self.now.counts
+        return counts.finished + counts.failed + counts.cancelled
 
     @property
     def status(self) -> Literal["new", "running", "paused", "stopping", "ended", "failed"]:

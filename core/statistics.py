@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from core.events import Evidence, Verdict
+from core.executor import OWN_OUTCOMES
 from core.state import Run, SessionState
 
 ALPHA_BY_LOOK = (0.01, 0.01)
@@ -79,7 +80,8 @@ def pooled_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
 
 def noise(state: SessionState, cls: str) -> Spread | None:
     """Run-to-run noise on a device class, pooled over every experiment that was replicated there."""
-    return pooled_spread(evidence_runs(state, exp, cls) for exp in list(state.ledger.runs_of))
+    pooled = state.ledger.noise.get(cls)
+    return Spread(math.sqrt(max(0.0, pooled.squares) / pooled.df), pooled.df) if pooled and pooled.df else None
 
 
 def t_cdf(x: float, df: int) -> float:
@@ -199,7 +201,13 @@ def _judge_crowned(state: SessionState, exp: str, reference: str) -> Verdict:
 def _judge_without_score(exp: str, runs: Sequence[Run]) -> Verdict:
     if not runs or all(run.outcome in ("cancelled", "pruned") for run in runs):
         return Verdict(exp=exp, verdict="undecided", reason="cancelled before it had a score")
-    last = next(run for run in reversed(runs) if run.outcome not in ("cancelled", "pruned"))
+    own = [run for run in runs if run.outcome in OWN_OUTCOMES and run.outcome not in ("cancelled", "pruned")]
+    if not own:
+        told = next((f": {run.failure}" for run in reversed(runs) if run.failure), "")
+        return Verdict(
+            exp=exp, verdict="undecided", reason=f"the world failed its runs, which says nothing of it{told}"
+        )
+    last = own[-1]
     told = f": {last.failure}" if last.failure else ""
     return Verdict(exp=exp, verdict="rejected", reason=f"no score, its runs ended as {last.outcome}{told}")
 
@@ -210,6 +218,8 @@ def _judge_screen(state: SessionState, exp: str, reference: str, cls: str) -> Ve
     base = mean_of(evidence_runs(state, reference, cls))
     if spread is None or base is None:
         return None
+    if any(run.reason != "screen" for run in state.ledger.runs_of[exp]):
+        return Verdict(exp=exp, verdict="undecided", reason=f"none of its confirming runs has a score on {cls}")
     nominated = mean_of(screen_runs(state, exp, cls))
     if nominated is None:
         return Verdict(
@@ -245,10 +255,10 @@ def _judge_evidence(
     if spread is None or base is None or mine is None:
         return None
     look = _looks(state, exp) + 1
-    alpha = ALPHA_BY_LOOK[min(look, len(ALPHA_BY_LOOK)) - 1]
+    alpha = ALPHA_BY_LOOK[look - 1] if look <= len(ALPHA_BY_LOOK) else 0.0
     delta = mine.mean - base.mean
     se = spread.sd * math.sqrt(1.0 / mine.n + 1.0 / base.n)
-    bar = t_quantile(1.0 - alpha, spread.df) * se
+    bar = t_quantile(1.0 - alpha, spread.df) * se if alpha else math.inf
     half = t_quantile(0.975, spread.df) * se
     evidence = Evidence(
         cls=cls,

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from core.events import BASELINE
 from core.state import SessionState
 from core.statistics import Spread, evidence_runs, interval_of, mean_of, noise
 
@@ -122,7 +123,7 @@ def summarise(state: SessionState, *, now_s: float | None = None, engine_alive: 
         gpus=_gpus(state, t_s),
         cost=Cost(llm_usd=0.0, gpu_usd=0.0, gpu_hours=_allocated_s(state, t_s) / 3600.0),
         tiers=_tiers(state),
-        kept=sum(exp != "e1" for _, exp in state.ledger.incumbents),
+        kept=sum(exp != BASELINE for _, exp in state.ledger.incumbents),
         reason=now.ended.reason if now.ended else "",
     )
 
@@ -154,8 +155,7 @@ def _class_best(state: SessionState, cls: str) -> ClassBest:
     incumbent = state.now.incumbent
     evidence = evidence_runs(state, incumbent, cls) if incumbent else []
     confirmed = mean_of(evidence)
-    base_exp = state.ledger.experiments[0].exp if state.ledger.experiments else ""
-    base = mean_of(evidence_runs(state, base_exp, cls))
+    base = mean_of(evidence_runs(state, BASELINE, cls))
     return ClassBest(
         observed=observed.val_bpb if observed else None,
         observed_run=observed.run if observed else None,

@@ -81,6 +81,7 @@ class LocalExecutor:
         self._slots: dict[str, devices.Slot] = {}
         self._watches: dict[str, _Watch] = {}
         self._known: set[str] = set()
+        self._cancelled: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._none_left = asyncio.Event()
 
@@ -136,12 +137,15 @@ class LocalExecutor:
                 self._settle(_Watch(spec.attempt, spec.device, folder, seq=known.last_seq))
 
     async def cancel(self, attempt: str, reason: str) -> None:
-        """Ask an attempt's launcher to end it; unknown or ended attempts are left alone."""
+        """Ask an attempt's launcher to end it, and end both if it does not; unknown attempts are left alone."""
         watch = self._watches.get(attempt)
-        if watch is None or (watch.folder / "cancel").exists():
+        if watch is None or attempt in self._cancelled:
             return
-        (watch.folder / "cancel.tmp").write_text(reason)
-        (watch.folder / "cancel.tmp").rename(watch.folder / "cancel")
+        self._cancelled.add(attempt)
+        asyncio.get_running_loop().call_later(KILL_WAIT_S, self._kill, attempt)
+        with contextlib.suppress(OSError):  # a full disk, or no folder any more: then it is killed in a while
+            (watch.folder / "cancel.tmp").write_text(reason)
+            (watch.folder / "cancel.tmp").rename(watch.folder / "cancel")
 
     async def close(self, *, kill: bool) -> None:
         """Let go of all attempts; with `kill`, end them first and report their ends."""
@@ -150,16 +154,23 @@ class LocalExecutor:
                 await self.cancel(attempt, "the session was stopped")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wait_for_none(), KILL_WAIT_S)
-            for watch in self._watches.values():
-                if watch.pidfd is not None:
-                    signal.pidfd_send_signal(watch.pidfd, signal.SIGKILL)
-                _sweep(watch.folder)
+            for attempt in list(self._watches):
+                self._kill(attempt)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         for watch in self._watches.values():
             self._unwatch(watch)
         self._watches.clear()
+
+    def _kill(self, attempt: str) -> None:
+        """End a launcher that did not end its attempt when asked to, and whatever it leaves behind."""
+        watch = self._watches.get(attempt)
+        if watch is None:
+            return
+        if watch.pidfd is not None:
+            signal.pidfd_send_signal(watch.pidfd, signal.SIGKILL)
+        _sweep(watch.folder)
 
     # ------------------------------------------------------------------------------------------- starting
 
@@ -274,7 +285,7 @@ class LocalExecutor:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         watch.offset += len(whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        return [line for line in map(_progress_line, whole.splitlines()) if line is not None]
 
     def _with_utilisation(self, watch: _Watch, payload: Payload) -> Payload:
         """Sample a GPU when its newest progress is passed on; the launcher measures a CPU slot itself."""
@@ -304,6 +315,16 @@ def _launch(folder: Path) -> subprocess.Popen[bytes]:
             stderr=log,
             start_new_session=True,
         )
+
+
+def _progress_line(text: bytes) -> dict[str, Any] | None:
+    """A line of progress.log, or None for bytes that no launcher of ours wrote."""
+    try:
+        line = json.loads(text)
+        complete = line["kind"] == "started" or {"step", "frac", "loss", "util", "mem_mb"} <= line.keys()
+        return line if complete and isinstance(line["seq"], int) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _payload(line: Mapping[str, Any], device: str) -> Payload:

@@ -53,7 +53,7 @@ STAGES: Final = {
 
 def _number(value: object) -> float | None:
     """A finite number, or None: what a trainer says about itself is checked like any input."""
-    return value if isinstance(value, int | float) and abs(value) < 1e15 else None
+    return None if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) >= 1e15 else value
 
 
 def _count(value: object) -> int | None:

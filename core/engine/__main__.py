@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from core.engine.recorder import Recorder
 from core.engine.server import ControlServer
 from core.events import SessionStarted, Target
 from core.executor import ExecutorConfig, ExecutorError
-from core.journal import Journal, JournalBroken, JournalDamaged
+from core.journal import DiskFull, Journal, JournalBroken, JournalDamaged
 from core.projection.client import Projection, ProjectionFailed
 from core.reduce import apply
 from core.registry import UnknownName, executor_factory, researcher_factory
@@ -27,7 +28,17 @@ from core.state import SessionState
 from core.target import TargetError, read_source, sha256_of
 from core.version import installed_version
 
-_KNOWN = (SessionError, ExecutorError, JournalDamaged, JournalBroken, TargetError, UnknownName, EngineGone, OSError)
+_KNOWN = (
+    SessionError,
+    ExecutorError,
+    JournalDamaged,
+    JournalBroken,
+    DiskFull,
+    TargetError,
+    UnknownName,
+    EngineGone,
+    OSError,
+)
 
 
 def main(argv: list[str]) -> int:
@@ -81,9 +92,11 @@ async def _work(folder: SessionFolder) -> int:
         await engine.run()
     finally:
         await server.close()
-        engine.recorder.close()
-        await projection.close()
-        folder.write(folder.engine_path, _info(""))
+        try:
+            engine.recorder.close()
+        finally:
+            await projection.close()
+            folder.write(folder.engine_path, _info(""))
     return 1 if state.status == "failed" else 0
 
 
@@ -142,7 +155,8 @@ async def _publish(engine: Engine, projection: Projection) -> str:
     try:
         return f"published up to event {await projection.publish(n)}"
     except ProjectionFailed as error:
-        await projection.start()  # a full disk may have ended it; the next question finds a new process
+        with contextlib.suppress(OSError):
+            await projection.start()  # a full disk may have ended it; the next question finds a new process
         return str(error)
 
 

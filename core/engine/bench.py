@@ -18,6 +18,7 @@ from core.events import (
     Note,
     RevisionAdded,
 )
+from core.executor import OWN_OUTCOMES
 from core.patching import (
     PatchError,
     apply_edits,
@@ -59,7 +60,7 @@ class EngineBench:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def look() -> None:
-            queued, settled = self._queued(), self._settled()
+            queued, settled = self.state.waiting, self.state.settled
             reached = (
                 (queue_below is not None and queued < queue_below)
                 or (settled_above is not None and settled > settled_above)
@@ -75,17 +76,22 @@ class EngineBench:
             look()
             await done
         self._check_open()
-        return Wake(self._queued(), self._settled())
+        return Wake(self.state.waiting, self.state.settled)
 
     async def confirm(self, exp: str, *, seeds: int, device_class: str | None, call: str) -> None:
         self._check_open()
         if call in self.state.ledger.calls:
             return
+        if self.state.experiment(exp) is None:
+            raise ValueError(f"there is no experiment {exp!r} to confirm")
+        if seeds < 1 or not self._has_class(device_class):
+            raise ValueError(f"{seeds} seeds on {device_class or 'any device'} cannot confirm anything")
         self._engine.take(
             ConfirmRequested(exp=exp, call=call, seeds=fresh_seeds(self.state, exp, seeds), cls=device_class)
         )
 
     async def cancel(self, exp: str, reason: str, *, call: str) -> None:
+        self._check_open()
         for run in self.state.open_runs_of(exp):
             if run.cancel is None:
                 attempt = "" if run.status == "queued" else run.attempt
@@ -108,17 +114,8 @@ class EngineBench:
         digest = hashlib.sha256(repr((seed, *key)).encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
-    def _queued(self) -> int:
-        now = self.state.now
-        return len(now.queue) + len(now.queue_first) + len(now.owed)
-
-    def _settled(self) -> int:
-        counts = self.state.now.counts
-        return counts.finished + counts.failed + counts.cancelled
-
     def _closing(self) -> bool:
-        now = self.state.now
-        return bool(now.stop) or now.ended is not None or any(name != "disk" for name in now.limits_hit)
+        return bool(self.state.now.stop) or self.state.now.ended is not None
 
     def _check_open(self) -> None:
         if self._closing():
@@ -133,6 +130,8 @@ class EngineBench:
         base = self.state.experiment(proposal.base)
         if base is None:
             return Rejected(proposal.title, f"there is no experiment {proposal.base!r} to start from")
+        if proposal.seeds < 1 or not self._has_class(proposal.cls):
+            return Rejected(proposal.title, f"{proposal.seeds} seeds on {proposal.cls or 'any device'} test nothing")
         parent_text = self._engine.revisions.text(base.revision)
         try:
             text = set_constants(apply_edits(parent_text, proposal.edits), proposal.constants)
@@ -141,9 +140,17 @@ class EngineBench:
         except PatchError as error:
             return Rejected(proposal.title, str(error))
         twin = self.state.ledger.experiment_of_effective.get(effective)
-        if twin is not None and not proposal.control:
+        if twin is not None and self._was_tried(twin) and not proposal.control:
             return Rejected(proposal.title, f"{twin} is the same file in effect", duplicate_of=twin)
         return self._record(proposal, call, rationale, parent_text, text, effective, base)
+
+    def _has_class(self, cls: str | None) -> bool:
+        return cls is None or any(device.cls == cls for device in self.state.now.devices.values())
+
+    def _was_tried(self, exp: str) -> bool:
+        """Whether an experiment has had its chance, or still has: cancelled or lost runs were none."""
+        tried = any(run.outcome in OWN_OUTCOMES - {"cancelled", "pruned"} for run in self.state.ledger.runs_of[exp])
+        return tried or exp in self.state.now.pending
 
     def _record(
         self,

@@ -1,4 +1,7 @@
-"""The border between executors and the journal: payloads become events, with plain finite numbers only."""
+"""The border between executors and the journal: payloads become events whose fields have the types they declare.
+
+What an attempt reports is an outsider's word: a wrong type that got into the journal would make it unreadable.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +14,43 @@ from core.events import AnyEvent, RunFinished, RunProgress, RunStarted
 from core.executor import Finished, Progress, Started
 
 _MAX_REASON_CHARS = 500
+_MAX_INTEGER = 2**53  # what every reader of JSON can hold
+_INTEGERS = frozenset({"step", "steps", "tokens", "params", "eval_tokens", "probes"})
+_TEXTS = frozenset({"outcome", "tier", "confinement", "corpus", "reason", "device"})
 
 
 def event_of(run: str, attempt: str, seq: int, payload: Started | Progress | Finished) -> AnyEvent:
     """The event that records what an executor saw of an attempt.
 
-    Numbers that JSON cannot carry (nan, infinity) become None: missing data is never a score.
+    What is no finite number where one should be becomes None: missing data is never a score.
     """
-    fields: dict[str, Any] = {name: _plain(value) for name, value in msgspec.structs.asdict(payload).items()}
+    fields: dict[str, Any] = {name: _plain(name, value) for name, value in msgspec.structs.asdict(payload).items()}
     common: dict[str, Any] = {"run": run, "attempt": attempt, "seq": seq}
     match payload:
         case Started():
             return RunStarted(**common, **fields)
         case Progress():
-            return RunProgress(**common, **{**fields, "frac": fields["frac"] or 0.0})
+            return RunProgress(**common, **{**fields, "frac": fields["frac"] or 0.0, "step": fields["step"] or 0})
         case Finished():
-            fields["reason"] = fields["reason"][:_MAX_REASON_CHARS]
+            fields["reason"] = (fields["reason"] or "")[:_MAX_REASON_CHARS]
+            fields["probes"] = fields["probes"] or 0
             if fields["outcome"] == "ok" and fields["val_bpb"] is None:
                 fields |= {"outcome": "nan", "reason": fields["reason"] or "the score is not a finite number"}
             return RunFinished(**common, **fields)
 
 
-def _plain(value: object) -> object:
-    """A value msgspec can encode: numpy scalars and other float subclasses become floats."""
-    if isinstance(value, bool | str | int) or value is None:
-        return value
-    number = float(value)  # type: ignore[arg-type]
-    return number if math.isfinite(number) else None
+def _plain(name: str, value: object) -> str | int | float | None:
+    """A field's value in the type that its event declares, or None."""
+    if name in _TEXTS:
+        return None if value is None else str(value)
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if not math.isfinite(number):
+        return None
+    if name in _INTEGERS:
+        return int(number) if abs(number) <= _MAX_INTEGER else None
+    return number

@@ -16,7 +16,7 @@ from core.events import (
     SessionEnded,
 )
 from core.limits import binding_limit
-from core.state import Owed, SessionState
+from core.state import Owed, Run, SessionState
 from core.statistics import REFERENCE_SEEDS, evidence_runs, judge
 
 
@@ -136,8 +136,7 @@ def _start(state: SessionState) -> AnyEvent | None:
 
 def _end(state: SessionState) -> AnyEvent | None:
     """End when nothing runs and nothing more can come."""
-    in_flight = any(run.status != "queued" for run in state.now.runs.values())
-    if in_flight:
+    if state.in_flight:
         return None
     if state.now.stop:
         return SessionEnded(reason="stopped by command")
@@ -146,9 +145,15 @@ def _end(state: SessionState) -> AnyEvent | None:
         failed = final[0].limit == "consecutive_failures"
         return SessionEnded(reason=f"limit {final[0].limit}: {final[0].detail}", failed=failed)
     research_ended = state.now.research_ended
-    if research_ended is not None and not state.now.runs and not state.now.owed and not state.now.wanted:
-        return SessionEnded(reason=research_ended.reason, failed=research_ended.failed)
+    idle = not any(_fits_a_device(state, run) for run in state.now.runs.values())
+    if research_ended is not None and idle and not state.now.owed and not state.now.wanted:
+        return SessionEnded(reason=research_ended.reason, failed=state.now.incumbent is None)
     return None
+
+
+def _fits_a_device(state: SessionState, run: Run) -> bool:
+    """Whether a device that is there could take this run: others cannot hold a session open."""
+    return any(device.up and run.cls in (None, device.cls) for device in state.now.devices.values())
 
 
 _RULES: tuple[Callable[[SessionState], AnyEvent | None], ...] = (

@@ -18,6 +18,7 @@ from core.events import (
     CancelRequested,
     DeviceLost,
     DeviceSeen,
+    LimitHit,
     ResearchEnded,
     RunIntent,
     SessionEnded,
@@ -26,6 +27,7 @@ from core.executor import (
     AttemptSpec,
     Device,
     Executor,
+    ExecutorError,
     ExecutorEvent,
     Finished,
     NeverStarted,
@@ -79,6 +81,7 @@ class Engine:
         for event in self._opening.events(self.state):
             self.recorder.record(event)
         self._meet(devices)
+        self._check_reference_class()
         for event in self._opening.baseline(self.state):
             self.recorder.record(event)
         await self.recorder.durable()
@@ -87,6 +90,9 @@ class Engine:
         """Work until the session ends, or until `leave`. Raises what any task or callback raised."""
         asyncio.get_running_loop().set_exception_handler(self._on_callback_error)
         await self._executor.adopt(self._open_attempts(), {d.device: d.seq for d in self.state.now.devices.values()})
+        for run in self.state.in_flight:
+            if run.cancel is not None:  # asked for by an engine that may not have lived to pass it on
+                self._cancel(run.attempt, run.cancel)
         self._arm_limit()
         self.settle()
         tasks = [asyncio.create_task(self._perform()), asyncio.create_task(self._research())]
@@ -102,7 +108,11 @@ class Engine:
         await self.recorder.durable()
 
     def leave(self) -> None:
-        """End the engine but not the session: attempts go on, and a later engine adopts them."""
+        """End the engine but not the session: attempts go on, and a later engine adopts them.
+
+        What a full disk keeps from being durable by then is seen again by that engine.
+        """
+        self.recorder.abandon()
         self._over.set()
 
     def take(self, event: AnyEvent) -> None:
@@ -144,18 +154,21 @@ class Engine:
             case RunIntent():
                 self._effects.put_nowait(lambda: self._start(event))
             case CancelRequested() if event.attempt:
-                self._effects.put_nowait(lambda: self._executor.cancel(event.attempt, event.reason))
+                self._cancel(event.attempt, event.reason)
             case SessionEnded():
                 self._over.set()
             case _:
                 pass
 
+    def _cancel(self, attempt: str, reason: str) -> None:
+        self._effects.put_nowait(lambda: self._executor.cancel(attempt, reason))
+
     async def _perform(self) -> None:
         """Perform side effects one after the other; facts that precede them are durable first."""
         while True:
             effect = await self._effects.get()
-            if self._executor.external:
-                await self.recorder.durable()
+            if self._executor.external and not await self.recorder.durable():
+                return
             await effect()
 
     async def _start(self, intent: RunIntent) -> None:
@@ -193,6 +206,16 @@ class Engine:
         for known in list(self.state.now.devices.values()):
             if known.up and known.device not in present:
                 self._lose(known.device, "not there when the engine started")
+
+    def _check_reference_class(self) -> None:
+        """Without a device of the class that all evidence refers to, nothing could be confirmed: better not begin."""
+        cls = self.state.reference_class()
+        up = sorted({device.cls for device in self.state.now.devices.values() if device.up})
+        if cls is not None and cls not in up:
+            raise ExecutorError(
+                f"this session measures on {cls}, and there is none here now (there is: {', '.join(up) or 'nothing'}); "
+                "resume it where there is one"
+            )
 
     def _see(self, name: str, seen: SeenPayload) -> None:
         known = self.state.now.devices.get(name)
@@ -233,8 +256,7 @@ class Engine:
 
     def _keep_time(self) -> None:
         """A pause stops the session's time once nothing runs any more."""
-        in_flight = any(run.status != "queued" for run in self.state.now.runs.values())
-        if self.state.now.paused and not in_flight:
+        if self.state.now.paused and not self.state.in_flight:
             self.clock.pause()
         else:
             self.clock.resume()
@@ -243,7 +265,11 @@ class Engine:
         """Look again when the wall-time limit begins to bind, even if nothing else happens."""
         limits = self.state.now.started.limits if self.state.now.started is not None else None
         if limits is not None and limits.hours is not None:
-            self.clock.call_at(limits.hours * 3600.0, _TICK_KEY, self.settle)
+            self.clock.call_at(limits.hours * 3600.0, _TICK_KEY, self._time_is_up, limits.hours)
+
+    def _time_is_up(self, hours: float) -> None:
+        if "hours" not in self.state.now.limits_hit and self.state.now.ended is None:
+            self.take(LimitHit(limit="hours", detail=f"{hours:g} h are over"))
 
     # -- research
 
@@ -254,7 +280,7 @@ class Engine:
             reason = await self._researcher.research(EngineBench(self))
         except BenchClosed:
             return
-        self.take(ResearchEnded(reason=reason, failed=self.state.now.incumbent is None))
+        self.take(ResearchEnded(reason=reason))
 
     # -- failure
 
@@ -264,7 +290,8 @@ class Engine:
 
     def _on_callback_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
-        if isinstance(error, BaseException):
+        refused = "socket" in context and isinstance(error, OSError)  # too many open connections: theirs to mend
+        if isinstance(error, BaseException) and not refused:
             self._fail(error)
         else:
             loop.default_exception_handler(context)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core.engine.decide import fresh_seeds
 from core.events import (
+    BASELINE,
     AnyEvent,
     ConfirmRequested,
     ExperimentProposed,
@@ -16,7 +17,6 @@ from core.events import (
 from core.patching import effective_fingerprint, revision_id, unified_diff
 from core.state import SessionState
 
-BASELINE = "e1"
 BASELINE_SEEDS = 4
 """Replicates of the baseline on the reference class: three degrees of freedom for the first noise estimate."""
 BASELINE_SEEDS_ELSEWHERE = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -37,6 +38,7 @@ class Recorder:
         self.on_space: Callable[[], None] = lambda: None
         """Called after a full disk has room again."""
         self._timer: asyncio.TimerHandle | None = None
+        self._abandoned = asyncio.Event()
 
     def record(self, event: AnyEvent) -> None:
         """Stamp, append and fold an event. Durable within 0.1 s, or at once through `durable`."""
@@ -49,12 +51,21 @@ class Recorder:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_GROUP_S, self._commit)
 
-    async def durable(self) -> None:
-        """Return when all that is recorded is durable; on a full disk that is when there is room again."""
-        while self._journal.waiting:
+    async def durable(self) -> bool:
+        """Return when all that is recorded is durable; on a full disk that is when there is room again.
+
+        False where it was abandoned before.
+        """
+        while self._journal.waiting and not self._abandoned.is_set():
             self._commit()
             if self._journal.waiting:
-                await asyncio.sleep(_DISK_RETRY_S)  # the disk's time, not the session's
+                with contextlib.suppress(TimeoutError):  # the disk's time, not the session's
+                    await asyncio.wait_for(self._abandoned.wait(), _DISK_RETRY_S)
+        return not self._journal.waiting
+
+    def abandon(self) -> None:
+        """Wait for no disk any more: the engine leaves."""
+        self._abandoned.set()
 
     def close(self) -> None:
         """Make durable what waits, if that is possible at all, and let go of the journal."""
@@ -74,9 +85,13 @@ class Recorder:
         except DiskFull as full:
             self._make_room(str(full))
             return
-        if "disk" in self._state.now.limits_hit and self._journal.restore_reserve():
+        if "disk" not in self._state.now.limits_hit or self._state.now.ended is not None:
+            return
+        if self._journal.restore_reserve():
             self.record(LimitHit(limit="disk", detail="the disk has room again", cleared=True))
-            self.on_space()
+            asyncio.get_running_loop().call_soon(self.on_space)
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_DISK_RETRY_S, self._commit)
 
     def _make_room(self, sentence: str) -> None:
         """Stop new runs, give up the reserve for what is under way, and try again a little later."""

@@ -15,6 +15,7 @@ from core.engine.loop import Engine
 from core.events import Command
 
 _MAX_ARG_CHARS = 4000
+_IDLE_S = 60.0
 
 
 class ControlServer:
@@ -53,14 +54,15 @@ class ControlServer:
 
     async def _line(self, reader: asyncio.StreamReader) -> bytes:
         try:
-            return await reader.readline()
-        except ValueError:  # longer than the limit: not one of our clients
+            async with asyncio.timeout(_IDLE_S):
+                return await reader.readline()
+        except (ValueError, TimeoutError):  # longer than the limit, or silent: not one of our clients
             return b""
 
     async def _answer(self, line: bytes) -> Reply:
         try:
             asked = msgspec.json.decode(line, type=Request)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             return self._reply(ok=False, text=f"not a request: {error}")
         if asked.verb in COMMANDS:
             return await self._command(asked)
@@ -74,6 +76,7 @@ class ControlServer:
         """Journal a command, make it durable, and only then say that it is done."""
         state = self._engine.state
         if any(known.client == asked.client for known in state.ledger.commands):
+            await self._engine.recorder.durable()
             return self._reply(ok=True, text="already done")
         refusal = self._refusal(asked)
         if refusal:
@@ -86,6 +89,10 @@ class ControlServer:
         state = self._engine.state
         if state.now.ended is not None:
             return "the session has ended"
+        if not asked.client:
+            return "a command needs a client id, so that a repetition can be told from a second one"
+        if asked.verb == "hint" and state.now.research_ended is not None:
+            return "the researcher has ended its work"
         if len(asked.arg) > _MAX_ARG_CHARS:
             return f"more than {_MAX_ARG_CHARS} characters are too many for {asked.verb!r}"
         if asked.verb == "pause" and state.now.paused:

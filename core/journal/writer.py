@@ -55,6 +55,7 @@ class Journal:
         self._buffer: list[bytes] = []
         self._buffered_bytes = 0
         self._broken = False
+        self._closed = False
         self.cut_bytes = 0
         """How many bytes of a torn tail opening cut off (they are kept in `torn-<n>.bin`)."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,11 +79,12 @@ class Journal:
         """Take an event: it gets its number now and is durable after the next `commit`.
 
         Raises:
-            DiskFull, JournalBroken: only where a full segment has to be committed first; the event is not taken.
+            JournalBroken: only where a full segment has to be committed first; the event is not taken.
         """
         if self._written + self._buffered_bytes >= self._segment_bytes:
-            self.commit()
-            self._roll()
+            with contextlib.suppress(DiskFull):  # the segment grows a little longer, until there is room for another
+                self.commit()
+                self._roll()
         position = self._position
         event.n = position.n + 1
         first = self._written + self._buffered_bytes == 0 and position.segment > 1
@@ -120,7 +122,9 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the file. What waits is not written: commit first."""
-        os.close(self._fd)
+        if not self._closed:
+            os.close(self._fd)
+        self._broken = self._closed = True
 
     def release_reserve(self) -> bool:
         """Give up the reserve so that a full disk takes a little more; False where it is gone already."""
@@ -161,8 +165,17 @@ class Journal:
 
     def _roll(self) -> None:
         following = self._position.segment + 1
-        fd = self._ops.open(segment_path(self._folder, following))
-        self._ops.sync_folder(self._folder)
+        path = segment_path(self._folder, following)
+        try:
+            fd = self._ops.open(path)
+            self._ops.sync_folder(self._folder)
+        except OSError as error:
+            # No later segment may stand while this one still grows: readers would take this one for whole.
+            path.unlink(missing_ok=True)
+            if error.errno in _FULL:
+                raise DiskFull(f"the disk that holds {self._folder} is full") from error
+            self._broken = True
+            raise JournalBroken(f"the journal in {self._folder} cannot go on: {error}") from error
         os.close(self._fd)
         self._fd, self._written = fd, 0
         self._position = Position(following, 0, self._position.n, self._position.crc)
@@ -178,10 +191,10 @@ class Journal:
 
     def _cut_torn_tail(self, end: Position) -> None:
         path = segment_path(self._folder, end.segment)
+        if any(later.name > path.name for later in self._folder.glob("*.jsonl")):
+            raise JournalDamaged(path, end.offset, "a bad or missing part before a later segment")
         if not path.exists() or path.stat().st_size == end.offset:
             return
-        if segment_path(self._folder, end.segment + 1).exists():
-            raise JournalDamaged(path, end.offset, "a bad line before a later segment")
         with path.open("rb") as file:
             file.seek(end.offset)
             torn = file.read()

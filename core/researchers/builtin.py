@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.bench import Accepted, Bench, Proposal, Rejected
+from core.events import BASELINE
 from core.researchers.ideas import Idea, combine, first_moves, hinted, parse_call, parts_of, pointless, steps_beyond
 from core.state import SessionState
 from core.statistics import evidence_runs, mean_of, noise, screen_runs
@@ -38,19 +39,19 @@ class BuiltinResearcher:
             await self._rebase(bench)
             if _baseline_failed(state):
                 return _why_no_baseline(state)
-            idea = await self._next_idea(bench) if _queued(state) < _queue_wanted(state) else None
+            idea = await self._next_idea(bench) if state.waiting < _queue_wanted(state) else None
             if idea is not None:
                 await self._propose(bench, idea)
-            elif _queued(state) or state.now.pending or state.now.wanted or state.now.judge:
+            elif state.waiting or state.now.pending or state.now.wanted or state.now.judge:
                 # A result may make a new base, so every one is looked at, however full the queue is.
-                await bench.wait(settled_above=_settled(state))
+                await bench.wait(settled_above=state.settled)
             else:
                 return "every idea of the catalogue has been tried on the incumbent"
 
     async def _next_idea(self, bench: Bench) -> Idea | None:
         """The first idea that was not tried on the present base; None if there is none (yet)."""
         state = bench.state
-        base = state.now.incumbent or "e1"
+        base = state.now.incumbent or BASELINE
         source = await bench.read_code(base)
         tried = {call for call in state.ledger.calls if call.startswith("builtin:")}
         for idea in _agenda(state, base, source):
@@ -59,7 +60,7 @@ class BuiltinResearcher:
         return None
 
     async def _propose(self, bench: Bench, idea: Idea) -> None:
-        base = bench.state.now.incumbent or "e1"
+        base = bench.state.now.incumbent or BASELINE
         call = idea.call(base)
         proposal = Proposal(
             base=base,
@@ -94,7 +95,7 @@ class BuiltinResearcher:
             if command.verb != "hint" or call in bench.state.ledger.calls or f"{call}#0" in bench.state.ledger.calls:
                 continue
             idea = hinted(command.arg)
-            base = bench.state.now.incumbent or "e1"
+            base = bench.state.now.incumbent or BASELINE
             if idea is None:
                 said = f"I only understand hints like MATRIX_LR=0.06, not “{command.arg}”."
                 await bench.note(said, call=call)
@@ -173,9 +174,9 @@ def _gain(state: SessionState, exp: str, parent: str | None) -> float | None:
 
 
 def _waiting_on_old_bases(state: SessionState, base: str | None) -> list[str]:
-    """Experiments of ours of which nothing has started yet, on a base other than the present one."""
+    """Experiments of ours that still wait to be screened, on a base other than the present one."""
     open_runs = list(state.now.runs.values())
-    started = {run.exp for run in open_runs if run.status != "queued"}
+    started = {run.exp for run in open_runs if run.status != "queued" or run.reason != "screen"}
     waiting = dict.fromkeys(run.exp for run in open_runs if run.exp not in started and run.exp != base)
     proposals = [state.experiment(exp) for exp in waiting]
     return [
@@ -201,23 +202,13 @@ def _queue_wanted(state: SessionState) -> int:
     return max(1, sum(device.up for device in state.now.devices.values()))
 
 
-def _queued(state: SessionState) -> int:
-    now = state.now
-    return len(now.queue) + len(now.queue_first) + len(now.owed)
-
-
-def _settled(state: SessionState) -> int:
-    counts = state.now.counts
-    return counts.finished + counts.failed + counts.cancelled
-
-
 def _baseline_failed(state: SessionState) -> bool:
-    verdict = state.verdict("e1")
-    return state.now.incumbent is None and verdict is not None and not state.now.pending.get("e1")
+    verdict = state.verdict(BASELINE)
+    return state.now.incumbent is None and verdict is not None and not state.now.pending.get(BASELINE)
 
 
 def _why_no_baseline(state: SessionState) -> str:
-    verdict = state.verdict("e1")
+    verdict = state.verdict(BASELINE)
     told = verdict.reason if verdict is not None else "it was never measured"
     return f"there is nothing to improve on: {told}"
 
