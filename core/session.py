@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -117,14 +118,14 @@ class SessionFolder:
             return msgspec.json.decode(self.meta_path.read_bytes(), type=SessionConfig)
         except FileNotFoundError:
             raise SessionError(f"{self.path} holds no session: session.json is missing") from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, OSError) as error:
             raise SessionError(f"{self.meta_path} cannot be read ({error}); restore it or remove the folder") from None
 
     def engine(self) -> EngineInfo | None:
         """Facts of the engine that holds or last held the session, or None."""
         try:
             return msgspec.json.decode(self.engine_path.read_bytes(), type=EngineInfo)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError):
             return None
 
     def write(self, path: Path, value: msgspec.Struct) -> None:
@@ -139,8 +140,8 @@ class SessionFolder:
     def engine_alive(self) -> bool:
         """Whether a living process holds the session's lock."""
         try:
-            fd = os.open(self.path / "engine.lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
+            fd = os.open(self.path / "engine.lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
             return False
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -242,9 +243,13 @@ def create_session(config: SessionConfig, fill_target: Callable[[Path], None]) -
     except OSError as error:
         raise SessionError(f"the session folder {path} cannot be made: {error.strerror}") from None
     folder = SessionFolder(path)
-    folder.runs_dir.mkdir(mode=0o700)
-    fill_target(path / "target")
-    folder.write(folder.meta_path, msgspec.structs.replace(config, target_dir=str(path / "target")))
+    try:
+        folder.runs_dir.mkdir(mode=0o700)
+        fill_target(path / "target")
+        folder.write(folder.meta_path, msgspec.structs.replace(config, target_dir=str(path / "target")))
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)  # half a session is none
+        raise
     return folder
 
 

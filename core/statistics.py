@@ -175,13 +175,17 @@ def _judge_baseline(state: SessionState, exp: str, cls: str) -> Verdict:
         return Verdict(
             exp=exp,
             verdict="undecided",
-            reason="the baseline has fewer than two scores"
-            + (f"; its last failure: {runs[-1].outcome} {runs[-1].failure}".rstrip() if runs else ""),
+            reason="the baseline has fewer than two scores" + (f"; {_failure_words(runs[-1])}" if runs else ""),
         )
     center = math.fsum(values) / len(values)
     reason = f"the reference: {center:.4f} over {len(values)} seeds, one run varies by {spread.sd:.4f} (sd) on {cls}"
     evidence = Evidence(cls=cls, n=len(values), mean=center, n_ref=0, mean_ref=None, ref="", sd=spread.sd, df=spread.df)
     return Verdict(exp=exp, verdict="kept", reason=reason, evidence=evidence)
+
+
+def _failure_words(run: Run) -> str:
+    told = f": {run.failure}" if run.failure else ""
+    return f"its last run ended as {run.outcome}{told} (see runs/{run.attempt}/output.log)"
 
 
 def _judge_crowned(state: SessionState, exp: str, reference: str) -> Verdict:

@@ -85,6 +85,7 @@ class Summary(msgspec.Struct, frozen=True):
     cost: Cost
     tiers: dict[str, int]
     kept: int
+    limits: list[str]
     reason: str
 
 
@@ -124,7 +125,8 @@ def summarise(state: SessionState, *, now_s: float | None = None, engine_alive: 
         cost=Cost(llm_usd=0.0, gpu_usd=0.0, gpu_hours=_allocated_s(state, t_s) / 3600.0),
         tiers=_tiers(state),
         kept=sum(exp != BASELINE for _, exp in state.ledger.incumbents),
-        reason=now.ended.reason if now.ended else "",
+        limits=list(now.limits_hit),
+        reason=now.ended.reason if now.ended else "; ".join(hit.detail for hit in now.limits_hit.values()),
     )
 
 

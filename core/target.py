@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.patching import PatchError, check_source, set_constants
+from core.patching import PatchError, check_source, read_constants, set_constants
 
 FILES = ("train.py", "harness.py", "prepare.py")
 
@@ -24,6 +24,15 @@ def locate_target() -> Path:
         if all((folder / name).is_file() for name in FILES):
             return folder
     raise TargetError(f"train.py and harness.py are missing beside {here}; install autoresearch-tui again")
+
+
+def known_overrides(path: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a profile's overrides whose constants the file has: somebody's own train.py may size itself."""
+    try:
+        constants = read_constants(path.read_text(encoding="utf-8", errors="replace"))
+    except (OSError, PatchError):
+        return dict(overrides)  # read_source says what is wrong
+    return {name: value for name, value in overrides.items() if name in constants}
 
 
 def read_source(path: Path, overrides: Mapping[str, Any]) -> str:
@@ -43,13 +52,18 @@ def read_source(path: Path, overrides: Mapping[str, Any]) -> str:
 
 
 def copy_target(source_dir: Path, folder: Path) -> None:
-    """Copy the target into a session, so that later edits and upgrades cannot change what it measures."""
+    """Copy the target into a session, so that later edits and upgrades cannot change what it measures.
+
+    A folder without a harness.py of its own is measured with the one that is shipped.
+    """
     folder.mkdir(mode=0o700)
-    for name in ("train.py", "harness.py"):
+    own_harness = source_dir / "harness.py"
+    harness = own_harness if own_harness.is_file() else locate_target() / "harness.py"
+    for source in (source_dir / "train.py", harness):
         try:
-            shutil.copyfile(source_dir / name, folder / name)
-        except FileNotFoundError:
-            raise TargetError(f"{source_dir} is no target: {name} is missing there") from None
+            shutil.copyfile(source, folder / source.name)
+        except OSError as error:
+            raise TargetError(f"{source} cannot be copied into the session: {error.strerror}") from None
 
 
 def sha256_of(path: Path) -> str:

@@ -206,6 +206,7 @@ class LocalExecutor:
             "wall_cap_s": float(options.get("wall_cap_s", wall_cap_s)),
             "python": shutil.which(self._config.python),
             "sandbox": self._config.sandbox,
+            "slots": len(self._slots),
             "harness_sha256": harness_sha256,
         }
 

@@ -261,7 +261,7 @@ def resident_mb(pids: Iterable[int]) -> float:
 
 
 def memory_limit_mb() -> float:
-    """Four fifths of the RAM that this machine or its container has, in MiB."""
+    """Four fifths of the RAM that this machine or its container has, in MiB: for all slots together."""
     total = os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES
     for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):

@@ -79,7 +79,7 @@ class Launcher:
         self._started_s = self._loaded_s = time.monotonic()
         self._clock_start: tuple[float, float] | None = None  # (CPU s, wall s) at the first batch
         self._last_line: tuple[float, float] = (0.0, 0.0)
-        self._memory_limit_mb = memory_limit_mb()
+        self._memory_limit_mb = memory_limit_mb() / self.spec.get("slots", 1)
 
     # ------------------------------------------------------------------------------------------ the phases
 

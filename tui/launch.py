@@ -14,17 +14,18 @@ _START_S = 60.0
 _LOOK_S = 0.02
 
 
-def start_engine(folder: SessionFolder) -> None:
+def start_engine(folder: SessionFolder, *options: str) -> None:
     """Start the engine detached, in a process session of its own; return once its control socket answers.
 
-    A closed terminal, a dropped link or Ctrl-C never reaches it.
+    A closed terminal, a dropped link or Ctrl-C never reaches it. A session that had little left to do may have
+    ended by the time this returns.
 
     Raises:
         SessionError: it did not come up; the text is its own last sentence.
     """
     with folder.log_path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "core.engine", str(folder.path)],
+            [sys.executable, "-P", "-m", "core.engine", str(folder.path), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -33,6 +34,8 @@ def start_engine(folder: SessionFolder) -> None:
         )
     deadline_s = time.monotonic() + _START_S
     while time.monotonic() < deadline_s:
+        if process.poll() == 0:
+            return
         if process.poll() is not None:
             raise SessionError(_last_words(folder, process.pid))
         info = folder.engine()

@@ -8,12 +8,14 @@ import sys
 import time
 
 from core.control import EngineGone, request
+from core.events import LimitHit
 from core.journal import Tail
 from core.reduce import apply
 from core.session import SessionFolder
 from core.state import SessionState
 from core.summary import summarise
-from tui.words import run_line, summary_lines, verdict_line
+from tui.text import clean
+from tui.words import clock, run_line, summary_lines, verdict_line
 
 _LOOK_S = 0.2
 _SECOND_CTRL_C_S = 3.0
@@ -42,7 +44,7 @@ def follow(folder: SessionFolder, *, started_here: bool) -> int:
 
 def _follow(folder: SessionFolder, state: SessionState) -> None:
     tail = Tail(folder.journal_dir)
-    runs = verdicts = 0
+    runs = verdicts = limits = 0
     while True:
         alive = folder.engine_alive()
         batch = tail.read()
@@ -52,7 +54,9 @@ def _follow(folder: SessionFolder, state: SessionState) -> None:
                 _say(run_line(state, run))
             for verdict in state.ledger.verdicts[verdicts:]:
                 _say(verdict_line(verdict))
-            runs, verdicts = len(state.ledger.runs), len(state.ledger.verdicts)
+            for limit in [talk for talk in state.ledger.talk[limits:] if isinstance(talk, LimitHit)]:
+                _say(f"{clock(limit.t):>8}  {limit.limit}: {clean(limit.detail)}")
+            runs, verdicts, limits = len(state.ledger.runs), len(state.ledger.verdicts), len(state.ledger.talk)
         if not batch and not alive:
             return
         if not batch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.events import Verdict
+from core.events import BASELINE, Verdict
 from core.state import Run, SessionState
 from core.summary import Summary
 from tui.text import clean
@@ -48,7 +48,7 @@ def summary_lines(summary: Summary) -> list[str]:
     if best.baseline is not None:
         noise = f", one run varies by {best.noise_sd:.4f} (sd)" if best.noise_sd is not None else ""
         lines.append(f"baseline  {best.baseline:.4f} bits per byte on {best.device_class}{noise}")
-    if best.confirmed is not None:
+    if best.confirmed is not None and best.experiment != BASELINE:
         around = f" [{best.interval[0]:.4f}, {best.interval[1]:.4f}]" if best.interval else ""
         gain = f", {best.confirmed - best.baseline:+.4f}" if best.baseline is not None else ""
         lines.append(f"confirmed {best.confirmed:.4f}{around}{gain}: {best.experiment} {clean(best.title or '')}")

@@ -1,4 +1,7 @@
-"""The engine's process: `python -P -m core.engine SESSION_FOLDER`, started detached by `run` and `resume`."""
+"""The engine's process: `python -P -m core.engine SESSION_FOLDER`, started detached by `run` and `resume`.
+
+With `--stop` it ends a session whose engine is gone: it starts nothing, and cancels what still runs.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from core.engine.loop import Engine
 from core.engine.opening import Opening
 from core.engine.recorder import Recorder
 from core.engine.server import ControlServer
-from core.events import SessionStarted, Target
+from core.events import Command, SessionStarted, Target
 from core.executor import ExecutorConfig, ExecutorError
 from core.journal import DiskFull, Journal, JournalBroken, JournalDamaged
 from core.projection.client import Projection, ProjectionFailed
@@ -43,23 +46,23 @@ _KNOWN = (
 
 def main(argv: list[str]) -> int:
     """Work on a session until it ends. Exit codes: 0 ended or left, 1 failed, 2 usage."""
-    if len(argv) != 1:
-        sys.stderr.write("usage: python -P -m core.engine SESSION_FOLDER\n")
+    if not argv or argv[1:] not in ([], ["--stop"]):
+        sys.stderr.write("usage: python -P -m core.engine SESSION_FOLDER [--stop]\n")
         return 2
     folder = SessionFolder(Path(argv[0]).absolute())
     os.umask(0o077)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a dropped SSH link is nothing to an engine
     try:
         with folder.lock():
-            return _work_and_tell(folder)
+            return _work_and_tell(folder, stop=bool(argv[1:]))
     except SessionError as error:
         sys.stderr.write(f"{error}\n")
         return 1
 
 
-def _work_and_tell(folder: SessionFolder) -> int:
+def _work_and_tell(folder: SessionFolder, *, stop: bool) -> int:
     try:
-        return asyncio.run(_work(folder))
+        return asyncio.run(_work(folder, stop=stop))
     except _KNOWN as error:
         sentence = str(error)
     except BaseException as error:  # noqa: BLE001  the engine's last words, whatever ended it
@@ -70,17 +73,18 @@ def _work_and_tell(folder: SessionFolder) -> int:
     return 1
 
 
-async def _work(folder: SessionFolder) -> int:
+async def _work(folder: SessionFolder, *, stop: bool) -> int:
     config = folder.config()
     state = SessionState()
     journal = Journal(folder.journal_dir, on_event=lambda event: apply(state, event))
     if journal.cut_bytes:
         sys.stderr.write(f"cut a torn tail of {journal.cut_bytes} bytes off the journal\n")
-    if state.now.ended is not None:
-        raise SessionError(f"session {config.name} has ended ({state.now.ended.reason}); 'replay' shows it")
+    _check(folder, config, state)
     clock = RealClock(state.now.t_s)
     engine = _assemble(folder, config, state, journal, clock)
     await engine.open()
+    if stop:
+        engine.take(Command(client=f"engine-{os.getpid()}", verb="stop", arg="now"))
     projection = Projection(folder.path)
     await projection.start()
     server = ControlServer(engine, folder.socket_path, installed_version(), lambda: _publish(engine, projection))
@@ -98,6 +102,22 @@ async def _work(folder: SessionFolder) -> int:
             await projection.close()
             folder.write(folder.engine_path, _info(""))
     return 1 if state.status == "failed" else 0
+
+
+def _check(folder: SessionFolder, config: SessionConfig, state: SessionState) -> None:
+    """Refuse to go on where that would lie about what was measured. Raises SessionError."""
+    if state.now.ended is not None:
+        raise SessionError(f"session {config.name} has ended ({state.now.ended.reason}); 'replay' shows it")
+    if state.now.n == 0 and any(folder.runs_dir.glob("*")):
+        raise SessionError(
+            f"the journal of session {config.name} in {folder.journal_dir} is missing or empty, yet attempts ran: "
+            "restore it from a backup, or start a new session"
+        )
+    if state.now.unknown_events:
+        raise SessionError(
+            f"session {config.name} was written by a newer version of autoresearch-tui: upgrade to go on with it; "
+            "'replay' shows what this version understands"
+        )
 
 
 def _assemble(

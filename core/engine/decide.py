@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 
 from core.events import (
+    BASELINE,
     AnyEvent,
     CancelRequested,
     ConfirmRequested,
@@ -47,6 +48,11 @@ def _cancel(state: SessionState) -> AnyEvent | None:
     """Commands name runs to cancel; `stop now` cancels all, `stop finish` only what is not under way."""
     for name, reason in state.now.to_cancel.items():
         return CancelRequested(run=name, attempt=state.now.runs[name].attempt, reason=reason)
+    if state.now.research_ended is not None and _baseline_failed(state):
+        for run in state.now.runs.values():
+            if run.cancel is None:
+                attempt = "" if run.status == "queued" else run.attempt
+                return CancelRequested(run=run.run, attempt=attempt, reason="there is no baseline to compare it with")
     if not state.now.stop:
         return None
     for run in state.now.runs.values():
@@ -54,6 +60,11 @@ def _cancel(state: SessionState) -> AnyEvent | None:
             attempt = "" if run.status == "queued" else run.attempt
             return CancelRequested(run=run.run, attempt=attempt, reason="the session stops")
     return None
+
+
+def _baseline_failed(state: SessionState) -> bool:
+    verdict = state.verdict(BASELINE)
+    return verdict is not None and verdict.verdict != "kept" and BASELINE not in state.now.pending
 
 
 def _queue(state: SessionState) -> AnyEvent | None:
@@ -135,14 +146,22 @@ def _start(state: SessionState) -> AnyEvent | None:
 
 
 def _end(state: SessionState) -> AnyEvent | None:
-    """End when nothing runs and nothing more can come."""
-    if state.in_flight:
-        return None
+    """End when nothing runs and nothing more can come; what still waits then is cancelled first."""
+    ending = _ending(state) if not state.in_flight else None
+    if ending is not None:
+        for run in state.now.runs.values():
+            return CancelRequested(run=run.run, attempt="", reason="the session ended before its turn")
+    return ending
+
+
+def _ending(state: SessionState) -> SessionEnded | None:
+    """How the session ends now that nothing runs, or None if it goes on."""
     if state.now.stop:
         return SessionEnded(reason="stopped by command")
     final = [hit for name, hit in state.now.limits_hit.items() if name != "disk"]
     if final:
-        failed = final[0].limit == "consecutive_failures"
+        fruitless = state.now.counts.finished == 0 and state.now.counts.failed > 0
+        failed = fruitless or final[0].limit == "consecutive_failures"
         return SessionEnded(reason=f"limit {final[0].limit}: {final[0].detail}", failed=failed)
     research_ended = state.now.research_ended
     idle = not any(_fits_a_device(state, run) for run in state.now.runs.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 
@@ -96,7 +97,9 @@ class Recorder:
     def _make_room(self, sentence: str) -> None:
         """Stop new runs, give up the reserve for what is under way, and try again a little later."""
         if "disk" not in self._state.now.limits_hit:
-            self.record(LimitHit(limit="disk", detail=f"{sentence}; free some space and the session goes on"))
+            detail = f"{sentence}; free some space and the session goes on"
+            sys.stderr.write(f"{detail}\n")
+            self.record(LimitHit(limit="disk", detail=detail))
         if self._journal.release_reserve():
             self._commit()
         elif self._timer is None:

@@ -112,8 +112,9 @@ def _tell(error: Exception) -> int:
     if isinstance(error, SessionError | ExecutorError | JournalDamaged | TargetError | EngineGone | SqlError):
         sys.stderr.write(f"autoresearch-tui: {error}\n")
         return 1
-    if isinstance(error, OSError) and error.filename is not None:
-        sys.stderr.write(f"autoresearch-tui: {error.filename}: {error.strerror}\n")
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        sys.stderr.write(f"autoresearch-tui: {where}{error.strerror}\n")
         return 1
     with tempfile.NamedTemporaryFile("w", prefix="autoresearch-", suffix=".log", delete=False) as log:
         traceback.print_exception(error, file=log)

@@ -59,7 +59,12 @@ def cancel(what: str, session: str) -> None:
 def stop(session: str, finish: bool) -> None:
     """End a session for good; what was measured stays. Returns when the engine has ended."""
     folder = resolve_session(session)
-    _command(folder, "stop", "finish" if finish else "now")
+    if folder.engine_alive() or _ended(folder):
+        _command(folder, "stop", "finish" if finish else "now")
+    else:
+        from tui.launch import start_engine
+
+        start_engine(folder, "--stop")  # its runs may go on under their launchers: they are cancelled too
     deadline_s = time.monotonic() + _STOP_WAIT_S
     while folder.engine_alive():
         if time.monotonic() > deadline_s:
@@ -81,12 +86,17 @@ def _command(folder: SessionFolder, verb: str, arg: str = "") -> None:
     click.echo(f"{folder.config().name}: {reply.text}")
 
 
-def _gone(folder: SessionFolder) -> str:
+def _ended(folder: SessionFolder) -> str:
+    """Why the session has ended, or nothing if it has not."""
     from core.journal import scan
     from core.reduce import fold
 
-    state = fold(event for event, _ in scan(folder.journal_dir))
-    name = folder.config().name
-    if state.now.ended is not None:
-        return f"session {name} has ended ({state.now.ended.reason})"
+    ended = fold(event for event, _ in scan(folder.journal_dir)).now.ended
+    return ended.reason if ended is not None else ""
+
+
+def _gone(folder: SessionFolder) -> str:
+    name, ended = folder.config().name, _ended(folder)
+    if ended:
+        return f"session {name} has ended ({ended})"
     return f"no engine works on session {name}; 'autoresearch-tui resume {name}' starts one"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import sys
 
 import click
 import msgspec
@@ -101,4 +102,5 @@ def _row(folder: SessionFolder) -> tuple[str, Summary] | None:
 
 
 def _width() -> int:
-    return shutil.get_terminal_size((120, 40)).columns
+    """The terminal's width; nothing is cut on its way into a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000

@@ -16,7 +16,7 @@ from core.events import Limits
 from core.profile import Profile, choose_profile
 from core.registry import EXECUTORS, RESEARCHERS, UnknownName, names
 from core.session import SessionConfig, SessionFolder, all_sessions, check_name, create_session
-from core.target import copy_target, locate_target, read_source
+from core.target import copy_target, known_overrides, locate_target, read_source
 from core.version import installed_version
 from tui.cli import UserError
 from tui.cli.options import absolute, has_screen, plain_option
@@ -45,7 +45,11 @@ _PROBE = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('to
 )
 @click.option("--seed", type=int, help="Seed of the session (default: drawn).")
 @click.option("--name", help="Name of the session (default: the executor and the time).")
-@click.option("--target", type=click.Path(file_okay=False), help="A folder with your own train.py and harness.py.")
+@click.option(
+    "--target",
+    type=click.Path(file_okay=False),
+    help="A folder with your own train.py (and harness.py, if it has one).",
+)
 @click.option("--corpus", type=click.Path(file_okay=False), help="A corpus made by 'prepare' (default: the stdlib's).")
 @click.option("--train-python", type=click.Path(dir_okay=False), help="A Python that has torch (default: this one).")
 @click.option(
@@ -83,7 +87,8 @@ def new_session(asked: dict[str, Any]) -> SessionFolder:
     python = check_python(asked["train_python"])
     target_dir = absolute(asked["target"]) if asked["target"] else locate_target()
     profile = _profile(asked["executor"], asked["gpus"])
-    read_source(target_dir / "train.py", profile.overrides)
+    overrides = known_overrides(target_dir / "train.py", profile.overrides)
+    read_source(target_dir / "train.py", overrides)
     corpus_dir, corpus_sha256 = _corpus(asked["corpus"])
     budget_s, budget_kind = _budget(asked, profile)
     now_s = time.time()
@@ -105,7 +110,7 @@ def new_session(asked: dict[str, Any]) -> SessionFolder:
         seq_len=profile.seq_len,
         eval_tokens=profile.eval_tokens,
         profile=profile.name,
-        overrides=dict(profile.overrides),
+        overrides=overrides,
         gpus=asked["gpus"],
         sandbox=asked["sandbox"],
         version=installed_version(),

@@ -84,8 +84,12 @@ def cells_of(row: ExperimentRow, *, dark: bool = True) -> tuple[str | Text, ...]
 
 
 def measured(runs: list[Run], reference: str | None) -> tuple[float | None, str]:
-    """Mean val_bpb of the scored runs of one device class, and that class: the reference class where it has any."""
+    """Mean val_bpb on one device class, and that class: the reference class where it has any score.
+
+    The nominating runs count only as long as there are no others: they were picked for their numbers.
+    """
     scored = [run for run in runs if run.scored]
+    scored = [run for run in scored if run.reason != "screen"] or scored
     if not scored:
         return None, ""
     classes = {run.device_class for run in scored}

@@ -65,6 +65,7 @@ def _mode_piece(standing: Standing, mode: Mode) -> Piece:
 def _warnings(summary: Summary) -> list[str]:
     """What every surface must say: that nothing here is real, or that scores were measured without confinement."""
     words = ["simulated"] if summary.simulated else []
+    words += ["disk full"] if "disk" in summary.limits else []
     return [*words, "unconfined"] if "unconfined" in summary.tiers else words
 
 
