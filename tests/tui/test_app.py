@@ -491,14 +491,13 @@ async def test_no_size_is_too_small(tmp_path: Path, size: tuple[int, int]) -> No
 
 async def test_a_storm_of_resizes_leaves_everything_in_place(tmp_path: Path) -> None:
     async with on_screen(live(tmp_path, session(experiments=20))) as (app, pilot):
-        await pilot.pause()
-        await pilot.pause()
-        before = text_of(app)
+        await reads(app, pilot, "val_bpb", "devices busy")
+        before = text_of(app).splitlines()[:20]
         for width, height in ((20, 5), (80, 24), (200, 60), (99, 12), (100, 11), (40, 40), (1, 1), WIDE):
             await pilot.resize_terminal(width, height)
         await tick(app, pilot)
-        await pilot.pause()
-        assert text_of(app).splitlines()[:20] == before.splitlines()[:20]
+        await reads(app, pilot, *before)
+        assert text_of(app).splitlines()[:20] == before
 
 
 async def test_text_from_outside_is_shown_as_it_is_never_obeyed(tmp_path: Path) -> None:
