@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo demo-train test lint types imports unit wheel bench clean help
 
 help:
-	@echo "make demo        a real training session on this machine (about 10 minutes on 2 cores)"
+	@echo "make demo        a real training session on this machine (about 12 minutes on 2 cores)"
 	@echo "make test        linters, types, import rules, all tests, and a session from the built wheel"
 	@echo "make bench       measure speed and memory, and print the table of docs/benchmarks.md"
 
@@ -16,7 +16,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[train,dev]'
 	@touch $@
 
-# The real training session. It becomes `demo-train` alone once the simulator stands.
+# The real training session; `demo` will be the simulated one as soon as there is a simulator.
 demo: demo-train
 
 demo-train: $(VENV)/.installed

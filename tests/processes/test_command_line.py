@@ -18,6 +18,27 @@ from core.session import SessionFolder
 from tests.support.engines import end, spawn_engine, tiny_corpus, tiny_session, until
 
 pytestmark = pytest.mark.processes
+OWN_TARGET = """\
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+RATE = 0.1
+
+
+def build(vocab_size, seq_len, device):
+    return nn.Embedding(vocab_size, vocab_size, device=device)
+
+
+def train(run, model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    for inputs, targets in run.batches(4):
+        loss = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.report(loss)
+"""
 COMMAND = [sys.executable, "-P", "-m", "tui"]
 
 
@@ -252,6 +273,57 @@ def test_an_interrupted_session_is_resumed_and_a_damaged_one_refused(home):
     assert "4 finished" in done.stdout
     events = [event for event, _ in scan(folder.journal_dir)]
     assert [event.n for event in events] == list(range(1, len(events) + 1))
+
+
+def test_an_interrupted_session_can_be_stopped_and_its_runs_end_with_it(live, home):
+    until(lambda: any(run.status == "running" for run in state_of(live).now.runs.values()), what="a running run")
+    engine = live.engine()
+    assert engine is not None
+    os.kill(engine.pid, signal.SIGKILL)
+    until(lambda: not live.engine_alive(), what="the end of the engine")
+    done = call("stop", home=home)
+    assert done.returncode == 0, done.stderr
+    state = state_of(live)
+    assert state.now.ended is not None
+    assert {run.outcome for run in state.ledger.runs} == {"cancelled"}
+    for run in state.ledger.runs:
+        if run.attempt:
+            assert json.loads((live.runs_dir / run.attempt / "exit.json").read_text())["outcome"] == "cancelled"
+
+
+def test_a_journal_that_is_gone_is_not_begun_anew(home):
+    folder = tiny_session(home, name="lost")
+    (folder.runs_dir / "r1.1").mkdir()
+    done = call("resume", home=home)
+    assert done.returncode == 1
+    assert "missing or empty" in sentence(done)
+    assert not list(scan(folder.journal_dir))
+
+
+def test_one_broken_session_folder_does_not_hide_the_others(home):
+    tiny_session(home, name="good")
+    broken = home / "sessions" / "id-broken"
+    (broken / "session.json").mkdir(parents=True)
+    done = call("sessions", "--json", home=home)
+    assert done.returncode == 0
+    assert [row["session"] for row in json.loads(done.stdout)] == ["good"]
+    assert "id-broken" in done.stderr
+    assert call("status", "good", home=home).returncode == 0
+
+
+@pytest.mark.training
+def test_a_target_of_ones_own_needs_only_a_train_py(home, tmp_path):
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "train.py").write_text(OWN_TARGET)
+    corpus = tiny_corpus(home / "corpus")
+    done = call(
+        *("run", "--plain", "--runs", "4", "--budget-steps", "3", "--corpus", str(corpus), "--target", str(target)),
+        home=home,
+        timeout_s=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "4 finished" in done.stdout
 
 
 @pytest.mark.training

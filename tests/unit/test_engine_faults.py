@@ -262,6 +262,29 @@ async def test_the_worlds_failures_say_nothing_of_an_experiment_and_it_may_be_tr
     assert [type(answer) for answer in answers] == [Accepted, Accepted]
 
 
+async def test_a_limit_reached_without_a_single_score_is_a_failure(tmp_path):
+    executor = ScriptedExecutor(lambda spec: Finished("crash", reason="boom"))
+    state = await run_to_end(engine_on(tmp_path, executor, Script(idle), first=started(runs=3)))
+    assert state.status == "failed"
+    assert not state.now.runs, "a session that has ended has nothing queued"
+
+
+async def test_what_never_got_its_turn_is_cancelled_at_the_end(tmp_path):
+    async def research(bench):
+        await bench.propose([deeper(i + 3) for i in range(10)], call="c1", rationale="")
+        await bench.wait(settled_above=99)
+        return "never reached"
+
+    executor = ScriptedExecutor(noisy)
+    state = await run_to_end(engine_on(tmp_path, executor, Script(research), first=started(runs=6)))
+    assert len(executor.started) == 6
+    assert not state.now.runs
+    left = [run for run in state.ledger.runs if run.outcome == "cancelled"]
+    assert left
+    assert all("before its turn" in run.failure for run in left)
+    assert state.now.counts.submitted == state.settled
+
+
 async def test_runs_that_never_started_do_not_count_against_the_limit(tmp_path):
     async def research(bench):
         for i in range(30):
