@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import resource
 import statistics
@@ -15,8 +16,10 @@ from pathlib import Path
 from core.bench import Bench, Proposal
 from core.events import RunProgress
 from core.executor import AttemptSpec, Finished
-from core.journal import Journal
+from core.journal import Journal, scan
+from core.reduce import fold
 from core.replay import ReplaySource
+from tests.support.engines import spawn_engine, tiny_session
 from tests.support.scripted import ScriptedExecutor, scored
 from tests.support.sessions import SOURCE, Script, engine_on, run_to_end
 from tests.support.story import with_runs, write_journal
@@ -98,6 +101,30 @@ def engine_ms_per_run(runs: int = 400) -> tuple[float, float]:
     return spent_s / done * 1e3, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def local_overhead_ms(runs: int = 6) -> float:
+    """Median milliseconds that a run on the local executor takes beyond its launcher's own wall time.
+
+    From the intent in the journal to the end in the journal, less what exit.json says: spawning the launcher,
+    noticing its end, reading the result, recording. Real training of a tiny model for two steps.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        before = os.environ.get("AUTORESEARCH_HOME")
+        os.environ["AUTORESEARCH_HOME"] = name
+        try:
+            folder = tiny_session(Path(name), runs=runs)
+            assert spawn_engine(folder).wait(timeout=300) == 0
+        finally:
+            os.environ.pop("AUTORESEARCH_HOME")
+            if before is not None:
+                os.environ["AUTORESEARCH_HOME"] = before
+        spent_ms = []
+        for run in fold(event for event, _ in scan(folder.journal_dir)).ledger.runs:
+            if run.outcome == "ok" and run.ended_t_s is not None and run.intent_t_s is not None:
+                wall_s = json.loads((folder.runs_dir / run.attempt / "exit.json").read_text())["wall_s"]
+                spent_ms.append((run.ended_t_s - run.intent_t_s - wall_s) * 1e3)
+        return statistics.median(spent_ms)
+
+
 def rows() -> list[tuple[str, str, str]]:
     """(what, measured, bar) of every figure here."""
     events, opened_s, seek_s, worst_s = open_and_seek()
@@ -107,7 +134,8 @@ def rows() -> list[tuple[str, str, str]]:
         ("journal, batches of 100, real syncs", f"{journal_events_per_s():,.0f} events/s", "≥ 20,000 events/s"),
         (f"open a session of {RUNS:,} runs, {events:,} events", f"{opened_s:.2f} s", "< 1 s"),
         ("seek anywhere in it, median / worst", f"{seek_s * 1e3:.0f} / {worst_s * 1e3:.0f} ms", "< 50 ms"),
-        ("engine per run, scripted executor, real syncs", f"{per_run_ms:.1f} ms ({peak_mb:.0f} MB)", "< 100 ms"),
+        ("engine per run, scripted executor, real syncs", f"{per_run_ms:.1f} ms ({peak_mb:.0f} MB)", ""),
+        ("engine and local executor per run, beyond the run", f"{local_overhead_ms():.0f} ms", "< 100 ms"),
     ]
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from core.events import Evidence, Verdict
+from core.events import Evidence, Verdict, VerdictName
 from core.executor import OWN_OUTCOMES
 from core.state import Run, SessionState
 
@@ -253,6 +253,7 @@ def _judge_screen(state: SessionState, exp: str, reference: str, cls: str) -> Ve
 def _judge_evidence(
     state: SessionState, exp: str, reference: str, cls: str, confirmed: Sequence[float]
 ) -> Verdict | None:
+    """Test a candidate's fresh seeds against the reference's evidence; each look spends its stated alpha."""
     spread = noise(state, cls)
     base = mean_of(evidence_runs(state, reference, cls))
     mine = mean_of(confirmed)
@@ -264,52 +265,43 @@ def _judge_evidence(
     se = spread.sd * math.sqrt(1.0 / mine.n + 1.0 / base.n)
     bar = t_quantile(1.0 - alpha, spread.df) * se if alpha else math.inf
     half = t_quantile(0.975, spread.df) * se
-    evidence = Evidence(
-        cls=cls,
-        n=mine.n,
-        mean=mine.mean,
-        n_ref=base.n,
-        mean_ref=base.mean,
-        ref=reference,
-        sd=spread.sd,
-        df=spread.df,
-        look=look,
-        alpha=alpha,
-    )
+    verdict, words, want = _rule(delta, bar, look, mine.n)
     said = (
         f"{mine.mean:.4f} over {mine.n} fresh seeds against {base.mean:.4f} over {base.n} of {reference}: "
         f"{delta:+.4f} ± {half:.4f}, the bar at look {look} is {-bar:+.4f}"
     )
-    interval = (delta - half, delta + half)
-    if mine.n >= 2 and delta < -bar:
-        return Verdict(
-            exp=exp,
-            verdict="kept",
-            reason=f"better beyond the noise: {said}",
-            delta=delta,
-            interval=interval,
-            evidence=evidence,
-        )
-    if delta - half >= 0.0 or (look > 1 and delta >= 0.0):
-        return Verdict(
-            exp=exp,
-            verdict="rejected",
-            reason=f"not better: {said}",
-            delta=delta,
-            interval=interval,
-            evidence=evidence,
-        )
-    more = SEEDS_BY_LOOK[look] if look < len(SEEDS_BY_LOOK) and delta < 0.0 else 0
-    tail = f"; {more} more seeds decide" if more else "; what it may gain is below what these runs can resolve"
+    tail = f"; {want} more seeds decide" if want else ""
     return Verdict(
         exp=exp,
-        verdict="undecided" if more or delta < 0.0 else "rejected",
-        reason=f"inside the noise: {said}{tail}",
+        verdict=verdict,
+        reason=f"{words}: {said}{tail}",
         delta=delta,
-        interval=interval,
-        evidence=evidence,
-        want=more,
+        interval=(delta - half, delta + half),
+        evidence=Evidence(
+            cls=cls,
+            n=mine.n,
+            mean=mine.mean,
+            n_ref=base.n,
+            mean_ref=base.mean,
+            ref=reference,
+            sd=spread.sd,
+            df=spread.df,
+            look=look,
+            alpha=alpha,
+        ),
+        want=want,
     )
+
+
+def _rule(delta: float, bar: float, look: int, n: int) -> tuple[VerdictName, str, int]:
+    """The verdict on a difference of means: its name, its words, and how many more seeds are asked for."""
+    if n >= 2 and delta < -bar:
+        return "kept", "better beyond the noise", 0
+    if delta >= 0.0:
+        return "rejected", "not better", 0
+    if look < len(SEEDS_BY_LOOK):
+        return "undecided", "inside the noise", SEEDS_BY_LOOK[look]
+    return "undecided", "what it may gain is below what these runs can resolve", 0
 
 
 def _looks(state: SessionState, exp: str) -> int:
