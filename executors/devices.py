@@ -140,11 +140,12 @@ def select(cuda: list[Slot], cpu: list[Slot], selection: str | None) -> list[Slo
         wanted = match[2] or ""
         pool = cpu if wanted.upper() == "CPU" else usual
         found = [slot for slot in pool if slot.device.cls.upper().startswith(wanted.upper()) and slot not in chosen]
-        count = int(match[1] or match[3] or len(found))
+        asked = match[1] or match[3]
+        count = int(asked) if asked else max(1, len(found))
         if not 0 < count <= len(found):
             there = ", ".join(sorted({slot.device.cls for slot in [*cuda, *cpu]}))
             raise ExecutorError(
-                f"`{part.strip()}` asks for {count or 1} of this machine's devices, but {len(found)} match; "
+                f"`{part.strip()}` asks for {count} of this machine's devices, but {len(found)} match; "
                 f"there are {len(cuda)} CUDA devices and {len(cpu)} CPU slots ({there})"
             )
         chosen += found[:count]

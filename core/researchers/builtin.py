@@ -174,9 +174,9 @@ def _gain(state: SessionState, exp: str, parent: str | None) -> float | None:
 
 
 def _waiting_on_old_bases(state: SessionState, base: str | None) -> list[str]:
-    """Experiments of ours that still wait to be screened, on a base other than the present one."""
+    """Experiments of ours that still wait to be screened, or sharpened, though their base was beaten."""
     open_runs = list(state.now.runs.values())
-    started = {run.exp for run in open_runs if run.status != "queued" or run.reason != "screen"}
+    started = {run.exp for run in open_runs if run.status != "queued" or run.reason == "confirm"}
     waiting = dict.fromkeys(run.exp for run in open_runs if run.exp not in started and run.exp != base)
     proposals = [state.experiment(exp) for exp in waiting]
     return [
