@@ -1,17 +1,14 @@
-"""The whole surface that a researcher has: propose, wait, confirm, cancel, read, note, compute."""
+"""The whole surface that a researcher has: propose, wait, confirm, cancel, read, note."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import msgspec
-import numpy as np
 
 from core.patching import Edit
 from core.state import SessionState
-
-T = TypeVar("T")
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,12 +87,6 @@ class Bench(Protocol):
 
     async def note(self, text: str, *, call: str) -> None:
         """Say something for the reasoning pane."""
-
-    async def compute(self, fn: Callable[..., T], *args: Any) -> T:
-        """Run a pure function in a thread while session time is held."""
-
-    def rng(self, *key: int | str) -> np.random.Generator:
-        """Randomness that depends on the session's seed and the key only."""
 
 
 class Researcher(Protocol):

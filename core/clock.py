@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from typing import Any, Protocol
 
 Key = tuple[str, int, int]
@@ -25,15 +23,6 @@ class Clock(Protocol):
 
     def call_at(self, t_s: float, key: Key, fn: Callable[..., object], *args: Any) -> None:
         """Call `fn(*args)` at session second `t_s`, or as soon as possible where that is past."""
-
-    async def sleep_until(self, t_s: float, key: Key) -> None:
-        """Return at session second `t_s`."""
-
-    def hold(self, *, live: bool) -> AbstractContextManager[None]:
-        """While held: with `live` time flows at 1x (a model thinks), else it is frozen (a thread computes)."""
-
-    def lend(self) -> AbstractContextManager[None]:
-        """Let a simulated server sleep on behalf of a caller that holds the clock."""
 
     def pause(self) -> None:
         """Freeze session time: `--hours` does not count a pause."""
@@ -71,19 +60,6 @@ class RealClock:
         if not self._paused:
             self._arm(ticket)
 
-    async def sleep_until(self, t_s: float, key: Key) -> None:
-        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.call_at(t_s, key, _settle, woken)
-        await woken
-
-    @contextlib.contextmanager
-    def hold(self, *, live: bool) -> Iterator[None]:  # noqa: ARG002  real time flows whatever one wishes
-        yield
-
-    @contextlib.contextmanager
-    def lend(self) -> Iterator[None]:
-        yield
-
     def pause(self) -> None:
         if not self._paused:
             self._base_s = self._present_s()
@@ -111,8 +87,3 @@ class RealClock:
         self._handles.pop(ticket, None)
         self.touch()
         fn(*args)
-
-
-def _settle(woken: asyncio.Future[None]) -> None:
-    if not woken.done():
-        woken.set_result(None)

@@ -8,7 +8,7 @@ kind, when not 1), `w` (wall time, only in sessions on real time) and, on the fi
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -266,13 +266,6 @@ class Note(Event):
     call: str = ""
 
 
-class Memory(Event):
-    """Private statistics of a researcher that are not a fold of results."""
-
-    researcher: str
-    data: dict[str, Any]
-
-
 class ResearchEnded(Event):
     """The researcher has nothing left to try, and says why."""
 
@@ -324,7 +317,6 @@ AnyEvent = (
     | Verdict
     | Incumbent
     | Note
-    | Memory
     | ResearchEnded
     | Command
     | LimitHit

@@ -15,7 +15,6 @@ from core.events import (
     ExperimentProposed,
     Incumbent,
     LimitHit,
-    Memory,
     Note,
     ResearchEnded,
     RevisionAdded,
@@ -281,10 +280,6 @@ def _note(state: SessionState, event: Note) -> None:
         state.ledger.calls.setdefault(event.call, [])
 
 
-def _memory(state: SessionState, event: Memory) -> None:
-    state.now.memory[event.researcher] = event.data
-
-
 def _research_ended(state: SessionState, event: ResearchEnded) -> None:
     state.now.research_ended = event
     state.ledger.talk.append(event)
@@ -333,7 +328,6 @@ _HANDLERS: dict[type, Callable[[SessionState, Any], None]] = {
     Verdict: _verdict,
     Incumbent: _incumbent,
     Note: _note,
-    Memory: _memory,
     ResearchEnded: _research_ended,
     Command: _command,
     LimitHit: _limit_hit,

@@ -155,7 +155,6 @@ class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):
     allocated_s: float = 0.0
     limits_hit: dict[str, LimitHit] = {}
     research_ended: ResearchEnded | None = None
-    memory: dict[str, dict[str, object]] = {}
     unknown_events: int = 0
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import numpy as np
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from core.bench import Accepted, BenchClosed, Proposal, Rejected, Wake
 from core.engine.decide import fresh_seeds
@@ -33,7 +30,6 @@ from core.patching import (
 if TYPE_CHECKING:
     from core.engine.loop import Engine
 
-T = TypeVar("T")
 MAX_BATCH = 256
 """More proposals in one call are a mistake, not a plan."""
 
@@ -104,15 +100,6 @@ class EngineBench:
         self._check_open()
         if call not in self.state.ledger.calls:
             self._engine.take(Note(text=text, call=call))
-
-    async def compute(self, fn: Callable[..., T], *args: Any) -> T:
-        with self._engine.clock.hold(live=False):
-            return await asyncio.to_thread(fn, *args)
-
-    def rng(self, *key: int | str) -> np.random.Generator:
-        seed = self.state.now.started.seed if self.state.now.started is not None else 0
-        digest = hashlib.sha256(repr((seed, *key)).encode()).digest()
-        return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
     def _closing(self) -> bool:
         return bool(self.state.now.stop) or self.state.now.ended is not None

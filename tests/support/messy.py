@@ -16,7 +16,6 @@ from core.events import (
     Incumbent,
     LimitHit,
     Limits,
-    Memory,
     Note,
     ResearchEnded,
     RevisionAdded,
@@ -185,9 +184,7 @@ class Messy:
         kind = self._rng.randrange(6)
         if kind == 0:
             self._add(Note(text=self._text()))
-        elif kind == 1:
-            self._add(Memory(researcher="builtin", data={"x": 1}))
-        elif kind == 2:
+        elif kind in (1, 2):
             self._add(LimitHit(limit="runs", detail=self._text(), cleared=self._rng.random() < 0.5))
         elif kind == 3:
             self._add(Command(client="c1", verb=self._rng.choice(("pause", "resume", "hint")), arg=self._text()))
