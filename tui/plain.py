@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
 
@@ -67,17 +66,25 @@ def _follow(folder: SessionFolder, state: SessionState) -> None:
 def _interrupted(folder: SessionFolder, *, started_here: bool) -> int:
     name = folder.config().name
     left = "the session goes on without this terminal" if started_here else "detached"
-    sys.stderr.write(
-        f"\n{left}; 'autoresearch-tui attach {name}' shows it, 'autoresearch-tui stop {name}' ends it; "
-        "Ctrl-C again now ends it too\n"
-    )
     try:
+        sys.stderr.write(
+            f"\n{left}; 'autoresearch-tui attach {name}' shows it, 'autoresearch-tui stop {name}' ends it; "
+            "Ctrl-C again now ends it too\n"
+        )
         time.sleep(_SECOND_CTRL_C_S)
     except KeyboardInterrupt:
-        with contextlib.suppress(EngineGone):
-            asyncio.run(request(folder, "stop", "now"))
-        sys.stderr.write(f"session {name} is being stopped\n")
+        _stop(folder, name)
     return 130
+
+
+def _stop(folder: SessionFolder, name: str) -> None:
+    """Ask the engine to end the session, and say how that went."""
+    try:
+        reply = asyncio.run(request(folder, "stop", "now"))
+    except EngineGone as gone:
+        sys.stderr.write(f"{gone}\n")
+    else:
+        sys.stderr.write(f"session {name}: {reply.text}\n")
 
 
 def _say(line: str) -> None:
