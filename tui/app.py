@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, ClassVar, Final, Literal, Protocol
 
 from tui.terminal import TICKS_HZ  # before textual, which reads its settings at import
@@ -32,6 +35,7 @@ from tui.screens.help import HelpScreen
 from tui.screens.panes import PaneScreen
 from tui.widgets.replay_bar import ReplayBar
 
+_LEAVE_S: Final = 3.0
 _POLL_EVENTS: Final = 2_000
 _TICK_BUDGET_S: Final = 0.05
 """How long one tick may read events before the screen gets its turn."""
@@ -89,12 +93,22 @@ class SessionApp(App[None]):
     def on_mount(self) -> None:
         """Start ticking, and leave the terminal clean whoever ends us."""
         if not self.is_headless:
-            loop = asyncio.get_running_loop()
+            leave = partial(self._leave_at_signal, asyncio.get_running_loop())
             for signum in (signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(signum, self.exit)
+                signal.signal(signum, leave)
         if self._ticks_hz > 0:
             self.set_interval(1 / self._ticks_hz, self.tick)
         self.call_after_refresh(self.tick)
+
+    def _leave_at_signal(self, loop: asyncio.AbstractEventLoop, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Leave the terminal clean; do not wait for long, since one that is gone may never take what is written.
+
+        Not asyncio's handler: the loop itself may be what waits for the terminal.
+        """
+        last_resort = threading.Timer(_LEAVE_S, os._exit, args=(128 + signum,))
+        last_resort.daemon = True
+        last_resort.start()
+        loop.call_soon_threadsafe(self.exit)
 
     def tick(self) -> None:
         """Take in what is new, within a time budget, and show it. Nothing else polls."""

@@ -54,7 +54,9 @@ def test_a_closed_terminal_leaves_the_engine_working_and_attach_finds_it(tmp_pat
     first.shows("night")
     folder = resolve_session("night")
     until(lambda: any(run.status == "running" for run in state_of(folder).now.runs.values()), what="a running run")
+    screen = int(first.call("list-panes", "-F", "#{pane_pid}"))
     first.call("kill-server")
+    until(lambda: not works(screen), what="the end of the screen without a terminal")
     assert folder.engine_alive()
 
     second = Tmux(tmp_path / "second", tmp_path, "attach", "night")
@@ -73,6 +75,14 @@ def test_a_closed_terminal_leaves_the_engine_working_and_attach_finds_it(tmp_pat
 
 def state_of(folder):
     return fold(event for event, _ in scan(folder.journal_dir))
+
+
+def works(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def server_lives(terminal: Tmux) -> bool:
