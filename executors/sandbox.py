@@ -190,9 +190,10 @@ class Sandbox:
         return [
             *(self._bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
             *_system_mounts(on_gpu=self._device["kind"] == "cuda"),
+            # Before the folders, which may lie in it: an environment below /tmp has to stay visible.
+            *(("--bind", str(self.attempt / "tmp"), "/tmp") if writable else ("--tmpfs", "/tmp")),  # noqa: S108 - a private one
             *(word for folder in visible for word in ("--ro-bind", folder, folder)),
             *(word for path in masks for word in ("--tmpfs", path)),
-            *(("--bind", str(self.attempt / "tmp"), "/tmp") if writable else ("--tmpfs", "/tmp")),  # noqa: S108 - a private one
             *("--ro-bind", str(self.attempt / "train.py"), f"{INSIDE}/train.py"),
             *("--ro-bind", str(self.attempt / "harness.py"), f"{INSIDE}/harness.py"),
             *("--bind" if writable else "--ro-bind", str(self.attempt / "out"), f"{INSIDE}/out"),

@@ -298,9 +298,11 @@ learn(run, model)
     if result["confinement"] != "bwrap":
         pytest.skip("bubblewrap does not work here")
     seen = json.loads((folder / "output.log").read_text())
+    here = Path(sys.prefix).parts
+    tmp = [here[2]] if here[1] == "tmp" else []  # an environment below /tmp has to stay visible
     assert seen == {
         "corpus": "FileNotFoundError", "keys": "[]", "own": "OSError", "harness": "OSError",
-        "host": "ConnectionRefusedError", "etc": "FileNotFoundError", "tmp": "[]", "processes": "True",
+        "host": "ConnectionRefusedError", "etc": "FileNotFoundError", "tmp": str(tmp), "processes": "True",
     }  # fmt: skip
     assert (result["outcome"], result["tier"]) == ("ok", "scored")
 
