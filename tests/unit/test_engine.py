@@ -142,11 +142,21 @@ async def test_limits_count_what_is_in_flight(tmp_path):
     assert "9 runs" in state.now.ended.reason
 
 
-async def test_gpu_hours_are_not_overspent(tmp_path):
-    executor = ScriptedExecutor(world({}))
-    first = started(gpu_hours=3 * 25.0 / 3600.0)  # three runs of the expected 25 s
-    state = await run_to_end(engine_on(tmp_path, executor, Script(idle), first=first))
-    assert [event for event in events_in(tmp_path) if isinstance(event, RunIntent)]
+async def test_gpu_hours_reserve_what_is_in_flight(tmp_path):
+    """Four devices are free, but before any run has told better, device-hours for three runs start only three."""
+
+    async def research(bench):
+        await bench.wait(until_s=engine.clock.touch() + 0.1)
+        engine.take(Command(client="cli-1", verb="stop", arg="now"))
+        await bench.wait(settled_above=99)
+        return "never reached"
+
+    executor = ScriptedExecutor(lambda spec: None, {f"cpu{i}": "CPU" for i in range(4)})
+    first = started(gpu_hours=3 * 25.0 / 3600.0)
+    engine = engine_on(tmp_path, executor, Script(research), first=first)
+    state = await run_to_end(engine)
+    assert len(executor.started) == 3
+    assert [event.limit for event in events_in(tmp_path) if isinstance(event, LimitHit)][:1] == ["gpu_hours"]
     assert state.now.ended is not None
 
 
