@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 Key = tuple[str, int, int]
 """Breaks ties between instants in a stable way: (who, number, number)."""
+
+
+def parse_speed(text: str) -> float | None:
+    """Read a speed: `max` (None), or session seconds per second, above 0 and finite.
+
+    Raises:
+        ValueError: it is neither; the text is one sentence for the user.
+    """
+    if text == "max":
+        return None
+    with contextlib.suppress(ValueError):
+        speed = float(text)
+        if 0.0 < speed < math.inf:
+            return speed
+    raise ValueError(f"{text!r} is no speed: give 'max', or session seconds per second, such as 200")
 
 
 class Clock(Protocol):
@@ -24,11 +42,36 @@ class Clock(Protocol):
     def call_at(self, t_s: float, key: Key, fn: Callable[..., object], *args: Any) -> None:
         """Call `fn(*args)` at session second `t_s`, or as soon as possible where that is past."""
 
+    def hold(self, *, live: bool) -> AbstractContextManager[None]:
+        """Bind simulated time to something real: it flows at 1x (`live`: a model thinks), or stands still (a thread
+        computes). Real time cannot be held.
+        """
+
     def pause(self) -> None:
         """Freeze session time: `--hours` does not count a pause."""
 
     def resume(self) -> None:
         """Let session time flow again."""
+
+    def stop(self) -> None:
+        """The session has ended: nothing that was to come will."""
+
+    @property
+    def rate(self) -> float:
+        """Session seconds per second just now: 1 in real time, infinite at full speed, 0 while time stands still."""
+
+    def set_speed(self, speed: float | None) -> None:
+        """Let simulated time flow at another speed (None: as fast as it can). Raises ValueError in real time."""
+
+    def event_loop(self) -> asyncio.AbstractEventLoop:
+        """Make the event loop that this clock lives in; called once, before anything waits on the clock."""
+
+
+class ClockFactory(Protocol):
+    """What the entry-point group `autoresearch_tui.clocks` names."""
+
+    def __call__(self, start_s: float, speed: float | None) -> Clock:
+        """Make a clock that goes on from a session second; `speed` as in `Clock.set_speed`."""
 
 
 class RealClock:
@@ -43,6 +86,7 @@ class RealClock:
         self._anchor_s = time.monotonic()
         self._paused = False
         self._now_s = start_s
+        self._stopped = False
         self._pending: dict[int, tuple[float, Callable[..., object], tuple[Any, ...]]] = {}
         self._handles: dict[int, asyncio.TimerHandle] = {}
         self._tickets = itertools.count()
@@ -57,8 +101,12 @@ class RealClock:
     def call_at(self, t_s: float, key: Key, fn: Callable[..., object], *args: Any) -> None:  # noqa: ARG002
         ticket = next(self._tickets)
         self._pending[ticket] = (t_s, fn, args)
-        if not self._paused:
+        if not self._paused and not self._stopped:
             self._arm(ticket)
+
+    @contextlib.contextmanager
+    def hold(self, *, live: bool) -> Iterator[None]:  # noqa: ARG002
+        yield
 
     def pause(self) -> None:
         if not self._paused:
@@ -69,11 +117,26 @@ class RealClock:
             self._handles.clear()
 
     def resume(self) -> None:
-        if self._paused:
+        if self._paused and not self._stopped:
             self._anchor_s = time.monotonic()
             self._paused = False
             for ticket in list(self._pending):
                 self._arm(ticket)
+
+    def stop(self) -> None:
+        self.pause()
+        self._stopped = True
+        self._pending.clear()
+
+    @property
+    def rate(self) -> float:
+        return 0.0 if self._paused else 1.0
+
+    def set_speed(self, speed: float | None) -> None:  # noqa: ARG002
+        raise ValueError("this session runs in real time, which has one speed")
+
+    def event_loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.new_event_loop()
 
     def _present_s(self) -> float:
         return self._base_s if self._paused else self._base_s + time.monotonic() - self._anchor_s

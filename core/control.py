@@ -27,12 +27,15 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line back: whether it was done, a sentence, and the session's clock (second, rate) and version."""
+    """One line back: whether it was done, a sentence, and the session's clock and version.
+
+    `rate` is in session seconds per second: 1 in real time, 0 while time stands still, None where it is unbounded.
+    """
 
     ok: bool
     text: str
     t_s: float = 0.0
-    rate: float = 1.0
+    rate: float | None = 1.0
     version: str = ""
     pid: int = 0
 

@@ -1,4 +1,4 @@
-"""Executors and researchers by name, found through entry points: `core` imports neither cluster nor screen."""
+"""Executors, researchers and clocks by name, found through entry points: `core` imports neither cluster nor screen."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from core.bench import ResearcherFactory
+from core.clock import ClockFactory
 from core.executor import ExecutorFactory
 
+CLOCKS = "autoresearch_tui.clocks"
 EXECUTORS = "autoresearch_tui.executors"
 RESEARCHERS = "autoresearch_tui.researchers"
 
@@ -24,6 +26,11 @@ def names(group: str) -> list[str]:
 def executor_factory(name: str) -> ExecutorFactory:
     """The factory of an executor. Raises UnknownName."""
     return cast(ExecutorFactory, _point(EXECUTORS, name).load())
+
+
+def clock_factory(name: str) -> ClockFactory:
+    """The factory of a clock. Raises UnknownName."""
+    return cast(ClockFactory, _point(CLOCKS, name).load())
 
 
 def researcher_factory(name: str) -> ResearcherFactory:

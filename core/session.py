@@ -28,8 +28,16 @@ class SessionError(Exception):
     """A session cannot be found, made or taken; the text is one sentence for the user."""
 
 
+SIMULATED_EPOCH_S = 1_767_225_600.0
+"""2026-01-01 00:00 UTC, when every simulated session begins: its journal must not depend on when it was made."""
+
+
 class SessionConfig(msgspec.Struct, kw_only=True, frozen=True):
-    """What the person asked for: written once into session.json, read by every engine of the session."""
+    """What the person asked for: written once into session.json, read by every engine of the session.
+
+    `title` is the name before it was made unique in this home. `speed` is that of a simulated session, in session
+    seconds per second; None: as fast as it can. `options` belong to the executor.
+    """
 
     session: str
     name: str
@@ -51,6 +59,9 @@ class SessionConfig(msgspec.Struct, kw_only=True, frozen=True):
     gpus: str | None = None
     sandbox: Literal["auto", "none"] = "auto"
     simulated: bool = False
+    title: str = ""
+    speed: float | None = None
+    options: dict[str, Any] = {}
     version: str = ""
 
 

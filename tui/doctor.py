@@ -80,7 +80,7 @@ def _home() -> Row:
 
 
 def _torch(train_python: str | None) -> Row:
-    from tui.cli.run import check_python
+    from tui.create import check_python
 
     try:
         python = check_python(train_python)

@@ -1,20 +1,26 @@
 """The engine's process: `python -P -m core.engine SESSION_FOLDER`, started detached by `run` and `resume`.
 
-With `--stop` it ends a session whose engine is gone: it starts nothing, and cancels what still runs.
+With `--stop` it ends a session whose engine is gone: it starts nothing, and cancels what still runs. With
+`--speed max|N` a simulated session goes on at another speed than it was started with.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
+import hashlib
 import os
 import signal
 import sys
 import time
 import traceback
 from pathlib import Path
+from types import EllipsisType
 
-from core.clock import RealClock
+import msgspec
+
+from core.clock import Clock, RealClock, parse_speed
 from core.control import EngineGone
 from core.engine.loop import Engine
 from core.engine.opening import Opening
@@ -25,8 +31,8 @@ from core.executor import ExecutorConfig, ExecutorError
 from core.journal import DiskFull, Journal, JournalBroken, JournalDamaged
 from core.projection.client import Projection, ProjectionFailed
 from core.reduce import apply
-from core.registry import UnknownName, executor_factory, researcher_factory
-from core.session import EngineInfo, SessionConfig, SessionError, SessionFolder
+from core.registry import UnknownName, clock_factory, executor_factory, researcher_factory
+from core.session import SIMULATED_EPOCH_S, EngineInfo, SessionConfig, SessionError, SessionFolder
 from core.state import SessionState
 from core.target import TargetError, read_source, sha256_of
 from core.version import installed_version
@@ -46,23 +52,25 @@ _KNOWN = (
 
 def main(argv: list[str]) -> int:
     """Work on a session until it ends. Exit codes: 0 ended or left, 1 failed, 2 usage."""
-    if not argv or argv[1:] not in ([], ["--stop"]):
-        sys.stderr.write("usage: python -P -m core.engine SESSION_FOLDER [--stop]\n")
-        return 2
-    folder = SessionFolder(Path(argv[0]).absolute())
+    parser = argparse.ArgumentParser(prog="python -P -m core.engine")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--stop", action="store_true")
+    parser.add_argument("--speed", type=parse_speed, default=...)
+    asked = parser.parse_args(argv)
+    folder = SessionFolder(asked.folder.absolute())
     os.umask(0o077)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a dropped SSH link is nothing to an engine
     try:
         with folder.lock():
-            return _work_and_tell(folder, stop=bool(argv[1:]))
+            return _work_and_tell(folder, asked)
     except SessionError as error:
         sys.stderr.write(f"{error}\n")
         return 1
 
 
-def _work_and_tell(folder: SessionFolder, *, stop: bool) -> int:
+def _work_and_tell(folder: SessionFolder, asked: argparse.Namespace) -> int:
     try:
-        return asyncio.run(_work(folder, stop=stop))
+        return _work(folder, asked)
     except _KNOWN as error:
         sentence = str(error)
     except BaseException as error:  # noqa: BLE001  the engine's last words, whatever ended it
@@ -73,15 +81,27 @@ def _work_and_tell(folder: SessionFolder, *, stop: bool) -> int:
     return 1
 
 
-async def _work(folder: SessionFolder, *, stop: bool) -> int:
+def _work(folder: SessionFolder, asked: argparse.Namespace) -> int:
+    """Fold the journal, then live in the event loop of the session's clock."""
     config = folder.config()
     state = SessionState()
     journal = Journal(folder.journal_dir, on_event=lambda event: apply(state, event))
     if journal.cut_bytes:
         sys.stderr.write(f"cut a torn tail of {journal.cut_bytes} bytes off the journal\n")
     _check(folder, config, state)
-    clock = RealClock(state.now.t_s)
+    clock = _clock(config, state.now.t_s, asked.speed)
     engine = _assemble(folder, config, state, journal, clock)
+    with asyncio.Runner(loop_factory=clock.event_loop) as runner:
+        return runner.run(_live(folder, engine, stop=asked.stop))
+
+
+def _clock(config: SessionConfig, start_s: float, speed: float | EllipsisType | None) -> Clock:
+    if not config.simulated:
+        return RealClock(start_s)
+    return clock_factory("virtual")(start_s, config.speed if isinstance(speed, EllipsisType) else speed)
+
+
+async def _live(folder: SessionFolder, engine: Engine, *, stop: bool) -> int:
     await engine.open()
     if stop:
         engine.take(Command(client=f"engine-{os.getpid()}", verb="stop", arg="now"))
@@ -101,7 +121,7 @@ async def _work(folder: SessionFolder, *, stop: bool) -> int:
         finally:
             await projection.close()
             folder.write(folder.engine_path, _info(""))
-    return 1 if state.status == "failed" else 0
+    return 1 if engine.state.status == "failed" else 0
 
 
 def _check(folder: SessionFolder, config: SessionConfig, state: SessionState) -> None:
@@ -121,9 +141,10 @@ def _check(folder: SessionFolder, config: SessionConfig, state: SessionState) ->
 
 
 def _assemble(
-    folder: SessionFolder, config: SessionConfig, state: SessionState, journal: Journal, clock: RealClock
+    folder: SessionFolder, config: SessionConfig, state: SessionState, journal: Journal, clock: Clock
 ) -> Engine:
     target_dir = Path(config.target_dir)
+    source = read_source(target_dir / "train.py", config.overrides)
     executor = executor_factory(config.executor)(
         ExecutorConfig(
             session=config.session,
@@ -139,16 +160,18 @@ def _assemble(
             eval_tokens=config.eval_tokens,
             gpus=config.gpus,
             sandbox=config.sandbox,
-            options={"max_steps": int(config.budget_s)} if config.budget_kind == "steps" else {},
+            options={**config.options, "max_steps": int(config.budget_s)}
+            if config.budget_kind == "steps"
+            else config.options,
         )
     )
     opening = Opening(
         SessionStarted(
-            session=config.session,
-            name=config.name,
+            session=_simulated_id(config, source) if config.simulated else config.session,
+            name=config.title if config.simulated else config.name,
             seed=config.seed,
             simulated=config.simulated,
-            epoch=config.created_unix_s,
+            epoch=SIMULATED_EPOCH_S if config.simulated else config.created_unix_s,
             executor=config.executor,
             researcher=config.researcher,
             limits=config.limits,
@@ -163,10 +186,16 @@ def _assemble(
             ),
             version=config.version,
         ),
-        read_source(target_dir / "train.py", config.overrides),
+        source,
     )
-    recorder = Recorder(journal, state, clock)
+    recorder = Recorder(journal, state, clock, wall=None if config.simulated else time.time)
     return Engine(state, recorder, clock, executor, researcher_factory(config.researcher)(), opening)
+
+
+def _simulated_id(config: SessionConfig, source: str) -> str:
+    """What a simulated session's journal calls it: equal for equal sessions, whatever their folders are called."""
+    asked = (config.seed, config.gpus, config.researcher, config.limits, config.budget_s, config.options, source)
+    return f"sim-{hashlib.sha256(msgspec.json.encode((*asked, config.version), order='sorted')).hexdigest()[:12]}"
 
 
 async def _publish(engine: Engine, projection: Projection) -> str:

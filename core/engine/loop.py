@@ -80,8 +80,9 @@ class Engine:
         devices = await self._executor.open(self.on_executor_events)
         for event in self._opening.events(self.state):
             self.recorder.record(event)
-        self._meet(devices)
-        self._check_reference_class()
+        if self._executor.external or not self.state.now.devices:
+            self._meet(devices)  # a world of our own stood still while no engine was there
+            self._check_reference_class()
         for event in self._opening.baseline(self.state):
             self.recorder.record(event)
         await self.recorder.durable()
@@ -156,6 +157,7 @@ class Engine:
             case CancelRequested() if event.attempt:
                 self._cancel(event.attempt, event.reason)
             case SessionEnded():
+                self.clock.stop()
                 self._over.set()
             case _:
                 pass

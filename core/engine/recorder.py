@@ -14,7 +14,7 @@ from core.journal import DiskFull, Journal
 from core.reduce import apply
 from core.state import SessionState
 
-_GROUP_EVENTS = 256
+_GROUP_EVENTS = 2048
 _GROUP_S = 0.1
 _DISK_RETRY_S = 2.0
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
 
+from core.clock import parse_speed
 from core.control import COMMANDS, MAX_LINE_BYTES, Reply, Request
 from core.engine.loop import Engine
 from core.events import Command
@@ -68,6 +70,8 @@ class ControlServer:
             return await self._command(asked)
         if asked.verb == "publish":
             return self._reply(ok=True, text=await self._publish())
+        if asked.verb == "speed":
+            return self._set_speed(asked.arg)
         if asked.verb in ("hello", "ping"):
             return self._reply(ok=True, text=self._engine.state.status)
         return self._reply(ok=False, text=f"this engine does not know the verb {asked.verb!r}")
@@ -105,8 +109,18 @@ class ControlServer:
             return f"there is no open run or experiment {asked.arg!r}"
         return ""
 
+    def _set_speed(self, arg: str) -> Reply:
+        """Pace a simulated session; how fast it is watched is no part of it, so nothing is journalled."""
+        try:
+            self._engine.clock.set_speed(parse_speed(arg))
+        except ValueError as error:
+            return self._reply(ok=False, text=str(error))
+        return self._reply(ok=True, text=f"the speed is {arg}")
+
     def _reply(self, *, ok: bool, text: str) -> Reply:
-        return Reply(ok, text, t_s=self._engine.clock.touch(), version=self._version, pid=os.getpid())
+        clock = self._engine.clock
+        rate = clock.rate if math.isfinite(clock.rate) else None
+        return Reply(ok, text, t_s=clock.touch(), rate=rate, version=self._version, pid=os.getpid())
 
 
 _DONE = {

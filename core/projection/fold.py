@@ -45,10 +45,14 @@ class RowFold:
     """Folds a journal's events and collects what they mean in rows.
 
     What counts is asked of the reducer's state, so that a row never says something else than the screen does.
+
+    Args:
+        session: the session's id; equal simulated sessions have equal journals, but each has a folder of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, session: str) -> None:
         self.state = SessionState()
+        self._id = session
         self._session = rows.SessionTimes()
         self._context = Context()
         self._down_s: dict[str, float] = {}
@@ -72,7 +76,7 @@ class RowFold:
         """Rows that may still change, all of them, as they are now."""
         now = self.state.now
         return {
-            "sessions": [] if now.started is None else [rows.session(self.state, now.started, self._session)],
+            "sessions": [] if now.started is None else [rows.session(self._id, self.state, now.started, self._session)],
             "devices": [
                 rows.device(self._context, device, self._lost_t_s.get(name), self._down_s.get(name, 0.0))
                 for name, device in now.devices.items()
@@ -84,7 +88,7 @@ class RowFold:
     def take(self, event: AnyEvent | UnknownEvent) -> None:
         """Fold one event that follows the last one."""
         if isinstance(event, SessionStarted):
-            self._context = Context(event.session, event.simulated, event.epoch)
+            self._context = Context(self._id, event.simulated, event.epoch)
         at = self._session.last_at = self._context.wall_time(event)
         match event:
             case RunProgress() | RunStarted() | RunFinished():

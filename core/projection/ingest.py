@@ -27,7 +27,7 @@ class Ingester:
         self._store = store
         self._journal_dir = journal_dir
         self._tail = Tail(journal_dir)
-        self._fold = RowFold()
+        self._fold = RowFold(journal_dir.parent.name)
         self.damage: JournalDamaged | None = None
         """Why the rest of the journal cannot be read, once that is known."""
         self._catch_up()
@@ -54,7 +54,7 @@ class Ingester:
             self._fold.drain_verdicts()
         if self._tail.position != reached:
             self._store.reset()
-            self._tail, self._fold, self.damage = Tail(self._journal_dir), RowFold(), None
+            self._tail, self._fold, self.damage = Tail(self._journal_dir), RowFold(self._journal_dir.parent.name), None
 
     def ingest(self) -> None:
         """Take in all that is whole in the journal."""

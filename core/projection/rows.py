@@ -84,11 +84,11 @@ class OpenAttempt(NamedTuple):
         return self._replace(device=event.device, started_at=at, started_t_s=event.t)
 
 
-def session(state: SessionState, started: SessionStarted, times: SessionTimes) -> Row:
+def session(session: str, state: SessionState, started: SessionStarted, times: SessionTimes) -> Row:
     """The session as it is now."""
     now, target = state.now, started.target
     return (
-        started.session,
+        session,
         started.name,
         state.status,
         times.started_at,

@@ -109,11 +109,11 @@ async def test_a_session_is_not_resumed_without_the_class_that_its_evidence_refe
 
     engine = engine_on(tmp_path, ScriptedExecutor(noisy), Script(leave))
     await run_to_end(engine)
-    elsewhere = engine_on(tmp_path, ScriptedExecutor(noisy, {"gpu0": "H100-80GB"}), Script(idle))
+    elsewhere = engine_on(tmp_path, ScriptedExecutor(noisy, {"gpu0": "H100-80GB"}, external=True), Script(idle))
     with pytest.raises(ExecutorError, match=r"measures on CPU.*H100-80GB"):
         await elsewhere.open()
     elsewhere.recorder.close()
-    back = await run_to_end(engine_on(tmp_path, ScriptedExecutor(noisy), Script(idle)))
+    back = await run_to_end(engine_on(tmp_path, ScriptedExecutor(noisy, external=True), Script(idle)))
     assert back.now.counts.finished == 4
 
 
@@ -127,7 +127,7 @@ async def test_more_devices_of_another_class_do_not_move_the_reference(tmp_path)
     engine = engine_on(tmp_path, ScriptedExecutor(noisy), Script(leave))
     await run_to_end(engine)
     devices = {"cpu0": "CPU", **{f"gpu{i}": "H100" for i in range(4)}}
-    state = await run_to_end(engine_on(tmp_path, ScriptedExecutor(noisy, devices), Script(idle)))
+    state = await run_to_end(engine_on(tmp_path, ScriptedExecutor(noisy, devices, external=True), Script(idle)))
     assert state.reference_class() == "CPU"
     assert sorted(run.device_class for run in state.ledger.runs_of[BASELINE]) == ["CPU"] * 4 + ["H100"] * 2
 

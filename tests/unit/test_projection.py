@@ -189,9 +189,9 @@ def test_incremental_equals_rebuilt(data, seed, count):
 def test_segments_and_large_batches(tmp_path, monkeypatch):
     """Transactions that end anywhere, over rolled segments, make the same database."""
     events = session(experiments=12, ended=True)
-    expected = contents(published(tmp_path / "one", events))
+    expected = contents(published(tmp_path / "one" / "session", events))
     monkeypatch.setattr("core.projection.ingest._BATCH", 17)
-    got = contents(published(tmp_path / "many", events, segment_events=40))
+    got = contents(published(tmp_path / "many" / "session", events, segment_events=40))
     del expected["projection"], got["projection"]
     assert got == expected
 

@@ -1,0 +1,256 @@
+"""Making a session: check all that can be checked before it begins, then write its folder."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import click
+import msgspec
+
+from core.events import Limits
+from core.profile import Profile, choose_profile
+from core.registry import EXECUTORS, RESEARCHERS, UnknownName, names
+from core.session import SessionConfig, SessionError, SessionFolder, all_sessions, check_name, create_session
+from core.target import copy_target, known_overrides, locate_target, read_source
+from core.version import installed_version
+from tui.cli import UserError
+from tui.cli.options import absolute
+
+_PROBE: Final = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('torch') else 3)"
+SIMULATED_GPUS: Final = "13xH100,3xH200"
+"""The cluster of the published session that this program measures itself against."""
+SIMULATED_HOURS: Final = 8.0
+_WATCH_S: Final = 150.0
+"""How long watching a whole simulated session should take: long enough to see it, short enough to stay."""
+_PACED_WITHOUT_LIMIT: Final = 200.0
+
+
+class Asked(msgspec.Struct, kw_only=True, frozen=True):
+    """What a person asked of a new session; None where nothing was said. The fields are the options of `run`.
+
+    `speed` is "max", or session seconds per second; `watched` says whether a screen will follow.
+    """
+
+    executor: str = "local"
+    researcher: str = "builtin"
+    gpus: str | None = None
+    hours: float | None = None
+    runs: int | None = None
+    gpu_hours: float | None = None
+    max_usd: float | None = None
+    budget_seconds: float | None = None
+    budget_steps: int | None = None
+    seed: int | None = None
+    name: str | None = None
+    target: str | None = None
+    corpus: str | None = None
+    train_python: str | None = None
+    sandbox: Literal["auto", "none"] = "auto"
+    speed: str | None = None
+    faults: str | None = None
+    watched: bool = False
+
+
+class _Place(msgspec.Struct, kw_only=True, frozen=True):
+    """What the executor decides about a session."""
+
+    profile: Profile
+    python: str = ""
+    corpus_dir: str = ""
+    corpus_sha256: str = ""
+    gpus: str | None = None
+    limits: Limits
+    simulated: bool = False
+    speed: float | None = None
+    options: dict[str, Any] = {}
+    title: str
+
+
+def new_session(asked: Asked) -> SessionFolder:
+    """Check everything that can be checked before, then make the session's folder.
+
+    Raises:
+        UserError, UnknownName, ExecutorError, TargetError, SessionError: one sentence for the person.
+    """
+    _check_names(asked)
+    target_dir = absolute(asked.target) if asked.target else locate_target()
+    now_s = time.time()
+    seed = asked.seed if asked.seed is not None else secrets.randbelow(2**31)
+    place = _simulated(asked, seed) if asked.executor == "sim" else _real(asked, now_s)
+    overrides = known_overrides(target_dir / "train.py", place.profile.overrides)
+    read_source(target_dir / "train.py", overrides)
+    budget_s, budget_kind = _budget(asked, place.profile)
+    config = SessionConfig(
+        session=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now_s))}-{secrets.token_hex(2)}",
+        name=asked.name or _free_name(place.title),
+        title=asked.name or place.title,
+        created_unix_s=round(now_s, 3),
+        seed=seed,
+        executor=asked.executor,
+        researcher=asked.researcher,
+        limits=place.limits,
+        target_dir="",
+        corpus_dir=place.corpus_dir,
+        corpus_sha256=place.corpus_sha256,
+        python=place.python,
+        budget_s=budget_s,
+        budget_kind=budget_kind,
+        seq_len=place.profile.seq_len,
+        eval_tokens=place.profile.eval_tokens,
+        profile=place.profile.name,
+        overrides=overrides,
+        gpus=place.gpus,
+        sandbox=asked.sandbox,
+        simulated=place.simulated,
+        speed=place.speed,
+        options=place.options,
+        version=installed_version(),
+    )
+    return create_session(config, lambda path: copy_target(target_dir, path))
+
+
+def check_python(asked: str | None) -> str:
+    """The interpreter that trains, with torch in it. Raises UserError."""
+    python = str(absolute(asked)) if asked else sys.executable
+    if shutil.which(python) is None:
+        raise UserError(f"there is no Python at {python}: give one with --train-python PATH")
+    try:
+        probe = subprocess.run([python, "-P", "-c", _PROBE], capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(f"the Python at {python} does not run ({type(error).__name__}): give another one") from None
+    if probe.returncode != 0:
+        raise UserError(
+            f"torch is not installed in {python}: install 'autoresearch-tui[train]' there, or name a Python that has "
+            "it with --train-python PATH; '--executor sim' needs none"
+        )
+    return python
+
+
+def _real(asked: Asked, now_s: float) -> _Place:
+    """Where training is real: it needs torch and a corpus."""
+    if asked.speed is not None or asked.faults is not None:
+        raise UserError("--speed and --faults belong to a simulated session: add --executor sim", 2)
+    python = check_python(asked.train_python)
+    profile = _real_profile(asked)
+    corpus_dir, corpus_sha256 = _corpus(asked.corpus)
+    return _Place(
+        profile=profile,
+        python=python,
+        corpus_dir=str(corpus_dir),
+        corpus_sha256=corpus_sha256,
+        gpus=asked.gpus,
+        limits=_limits(asked, asked.hours),
+        title=f"{asked.executor}-{time.strftime('%m%d-%H%M', time.localtime(now_s))}",
+    )
+
+
+def _simulated(asked: Asked, seed: int) -> _Place:
+    """Where nothing is real: any cluster, no torch, no corpus, and time that can be paced."""
+    from sim.faults import parse_faults
+    from sim.mix import describe_mix, parse_mix
+
+    if asked.budget_steps or asked.corpus or asked.sandbox != "auto":
+        raise UserError("--budget-steps, --corpus and --sandbox mean nothing in a simulated session: leave them out", 2)
+    gpus = SIMULATED_GPUS if asked.gpus is None else asked.gpus
+    mix = parse_mix(gpus)
+    faults = asked.faults or "default"
+    parse_faults(faults)
+    unlimited = asked.hours is None and asked.runs is None and asked.gpu_hours is None
+    hours = SIMULATED_HOURS if unlimited else asked.hours
+    return _Place(
+        profile=choose_profile("cuda", min(gpu.memory_mb for gpu, _ in mix)),
+        gpus=gpus,
+        limits=_limits(asked, hours),
+        simulated=True,
+        speed=_speed(asked, hours),
+        options={"faults": faults},
+        title=f"sim-{describe_mix(mix)}-s{seed}",
+    )
+
+
+def _speed(asked: Asked, hours: float | None) -> float | None:
+    """As asked; else a pace that is pleasant to watch, and all the machine can do where nobody watches."""
+    from core.clock import parse_speed
+
+    if asked.speed is not None:
+        return parse_speed(asked.speed)
+    if not asked.watched:
+        return None
+    return _PACED_WITHOUT_LIMIT if hours is None else max(1.0, round(hours * 3600.0 / _WATCH_S))
+
+
+def _limits(asked: Asked, hours: float | None) -> Limits:
+    return Limits(hours=hours, runs=asked.runs, gpu_hours=asked.gpu_hours, usd=asked.max_usd)
+
+
+def _check_names(asked: Asked) -> None:
+    for group, kind, name in (
+        (EXECUTORS, "executor", asked.executor),
+        (RESEARCHERS, "researcher", asked.researcher),
+    ):
+        if name not in names(group):
+            raise UnknownName(f"there is no {kind} called {name!r}; installed are: {', '.join(names(group))}")
+    if asked.name:
+        check_name(asked.name)
+        if asked.name in _taken():
+            raise UserError(f"there is a session called {asked.name} already; choose another --name", 2)
+
+
+def _real_profile(asked: Asked) -> Profile:
+    """The profile for the devices that this executor will find. Raises ExecutorError."""
+    if asked.executor != "local":
+        return choose_profile("cuda")
+    from executors.devices import find_slots
+
+    slots = find_slots(asked.gpus)
+    smallest_mb = min(slot.device.memory_mb for slot in slots)
+    return choose_profile(slots[0].kind, smallest_mb)
+
+
+def _corpus(asked: str | None) -> tuple[Path, str]:
+    """The corpus to train on, prepared now if it is the default one and missing. Raises UserError."""
+    from tui.corpus import corpus_path, prepare, read_meta
+
+    if asked is not None:
+        folder = absolute(asked)
+        meta = read_meta(folder)
+        if meta is None:
+            raise UserError(f"{folder} is no prepared corpus; make one with 'autoresearch-tui prepare --out {folder}'")
+        return folder, str(meta["sha256"])
+    folder = corpus_path()
+    meta = read_meta(folder)
+    if meta is None:
+        click.echo("preparing the corpus from this Python's standard library (once)", err=True)
+        meta = prepare(folder, None, 256, lambda _fraction, _text: None)
+    return folder, str(meta["sha256"])
+
+
+def _budget(asked: Asked, profile: Profile) -> tuple[float, Literal["cpu", "gpu", "steps"]]:
+    if asked.budget_steps:
+        return float(asked.budget_steps), "steps"
+    kind: Literal["cpu", "gpu"] = "cpu" if profile.budget_kind == "cpu" else "gpu"
+    return asked.budget_seconds or profile.budget_s, kind
+
+
+def _taken() -> set[str]:
+    taken = set()
+    for folder in all_sessions():
+        try:
+            taken.add(folder.config().name)
+        except SessionError:
+            taken.add(folder.path.name)
+    return taken
+
+
+def _free_name(wish: str) -> str:
+    taken, name, number = _taken(), wish, 1
+    while name in taken:
+        number += 1
+        name = f"{wish}-{number}"
+    return name
