@@ -12,7 +12,7 @@ _OVERHEAD = 1.25
 def expected_wall_s(state: SessionState) -> float:
     """How long the next run will hold its device: the mean of ended attempts, else the budget and a margin."""
     counts = state.now.counts
-    ended = counts.attempts - len(state.in_flight)
+    ended = counts.attempts - state.flying
     if ended > 0 and state.now.allocated_s > 0:
         return state.now.allocated_s / ended
     target = state.now.started.target if state.now.started is not None else None
@@ -29,15 +29,13 @@ def binding_limit(state: SessionState) -> tuple[str, str] | None:
     if started is None:
         return None
     limits, counts = started.limits, state.now.counts
-    in_flight = state.in_flight
     expected_s = expected_wall_s(state)
     if limits.hours is not None and state.now.t_s + expected_s > limits.hours * 3600.0:
         return "hours", f"the next run would not end within {limits.hours:g} h"
-    again = sum(bool(run.attempts) for run in state.now.runs.values() if run.status == "queued")
-    if limits.runs is not None and counts.started - again >= limits.runs:
+    if limits.runs is not None and counts.started - state.again >= limits.runs:
         return "runs", f"{limits.runs} runs are done or under way"
     if limits.gpu_hours is not None:
-        reserved_s = state.now.allocated_s + (len(in_flight) + 1) * expected_s
+        reserved_s = state.now.allocated_s + (state.flying + 1) * expected_s
         if reserved_s > limits.gpu_hours * 3600.0:
             return "gpu_hours", f"the next run would pass {limits.gpu_hours:g} device-hours"
     return _failures(limits, counts.consecutive_failures)

@@ -150,7 +150,9 @@ def _run_intent(state: SessionState, event: RunIntent) -> None:
         return
     state.now.queue.pop(event.run, None)
     state.now.queue_first.pop(event.run, None)
+    state.count(run, -1)
     run.status, run.attempt, run.intent_t_s = "starting", event.attempt, event.t
+    state.count(run, 1)
     run.device, run.device_class = event.device, event.cls
     run.seq, run.step, run.frac, run.loss, run.curve = 0, 0, 0.0, None, []
     state.now.counts.attempts += 1
@@ -197,7 +199,9 @@ def _run_finished(state: SessionState, event: RunFinished) -> None:
         run.attempts.append(
             AttemptRecord(run.attempt, run.device, event.outcome, run.started_t_s, event.t, event.reason)
         )
+        state.count(run, -1)
         run.status, run.started_t_s, run.intent_t_s = "queued", None, None
+        state.count(run, 1)
         _enqueue(state, run.run, urgent=True)
         return
     # Asked to end and lost on the way: it ended as it was asked to.
@@ -226,6 +230,7 @@ def _release(state: SessionState, run: Run, t_s: float) -> None:
 
 def _settle(state: SessionState, run: Run, t_s: float) -> None:
     """Move a run from the open part to the ledger, and have its experiment judged anew."""
+    state.count(run, -1)
     run.status, run.ended_t_s = "finished", t_s
     state.now.runs.pop(run.run, None)
     state.now.to_cancel.pop(run.run, None)
@@ -271,7 +276,7 @@ def _verdict(state: SessionState, event: Verdict) -> None:
 
 def _incumbent(state: SessionState, event: Incumbent) -> None:
     state.now.incumbent = event.exp
-    state.ledger.incumbents.append((event.t, event.exp))
+    state.ledger.add_incumbent(event.t, event.exp)
 
 
 def _note(state: SessionState, event: Note) -> None:

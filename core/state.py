@@ -188,6 +188,7 @@ class Ledger:
         self.confirms: list[ConfirmRequested] = []
         self.commands: list[Command] = []
         self.incumbents: list[tuple[float, str]] = []
+        self.crowned: set[str] = set()
         self.talk: list[TalkEvent] = []
         self.revision_index: dict[str, int] = {}
         self.experiment_index: dict[str, int] = {}
@@ -251,6 +252,11 @@ class Ledger:
         self.seeds_given[event.exp] += len(event.seeds)
         self.confirms.append(event)
 
+    def add_incumbent(self, t_s: float, exp: str) -> None:
+        """An experiment became the incumbent at a session second."""
+        self.incumbents.append((t_s, exp))
+        self.crowned.add(exp)
+
     def lengths(self) -> tuple[int, ...]:
         """How long each list is: with the open part, all that a keyframe needs."""
         return tuple(len(getattr(self, name)) for name in self.LISTS)
@@ -271,7 +277,8 @@ class Ledger:
             part.add_confirm(confirm)
         for command in cut["commands"]:
             part.commands.append(command)
-        part.incumbents = cut["incumbents"]
+        for t_s, exp in cut["incumbents"]:
+            part.add_incumbent(t_s, exp)
         part.talk = cut["talk"]
         return part
 
@@ -281,13 +288,26 @@ TalkEvent = ExperimentProposed | Note | Verdict | Command | LimitHit | ResearchE
 
 
 class SessionState:
-    """The fold of a journal's events up to number `n`."""
+    """The fold of a journal's events up to number `n`.
 
-    __slots__ = ("ledger", "now")
+    `flying` counts the runs that hold a device, `again` those that wait for another attempt: derived from the runs.
+    """
+
+    __slots__ = ("again", "flying", "ledger", "now")
 
     def __init__(self, now: OpenState | None = None, ledger: Ledger | None = None) -> None:
         self.now = now if now is not None else OpenState()
         self.ledger = ledger if ledger is not None else Ledger()
+        self.flying = self.again = 0
+        for run in self.now.runs.values():
+            self.count(run, 1)
+
+    def count(self, run: Run, sign: int) -> None:
+        """Take a run into the counts, or out of them before its status changes."""
+        if run.status != "queued":
+            self.flying += sign
+        elif run.attempts:
+            self.again += sign
 
     def experiment(self, exp: str) -> ExperimentProposed | None:
         """The proposal of an experiment, or None."""

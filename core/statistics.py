@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from core.events import Evidence, Verdict, VerdictName
+from core.events import BASELINE, Evidence, Verdict, VerdictName
 from core.executor import OWN_OUTCOMES
 from core.state import Run, SessionState
 
@@ -140,6 +140,21 @@ def interval_of(values: Sequence[float], spread: Spread | None, confidence: floa
     return mean.mean - half, mean.mean + half
 
 
+def mean_elsewhere(state: SessionState, exp: str, cls: str, other: str) -> float | None:
+    """What an experiment measured on one device class should score on another: good enough to screen, not to judge.
+
+    Its own mean there if it has one, else its mean here, moved by how far the baseline differs between the two.
+    """
+    own = mean_of(evidence_runs(state, exp, other))
+    if own is not None:
+        return own.mean
+    means = [mean_of(evidence_runs(state, *pair)) for pair in ((exp, cls), (BASELINE, other), (BASELINE, cls))]
+    here, baseline_other, baseline_here = means
+    if here is None or baseline_other is None or baseline_here is None:
+        return None
+    return here.mean + baseline_other.mean - baseline_here.mean
+
+
 def judge(state: SessionState, exp: str) -> Verdict | None:
     """The verdict that the evidence supports now, or None while its reference is still being measured.
 
@@ -156,7 +171,7 @@ def judge(state: SessionState, exp: str) -> Verdict | None:
     reference = state.now.incumbent
     if reference is None:
         return None
-    if any(crowned == exp for _, crowned in state.ledger.incumbents):
+    if exp in state.ledger.crowned:
         return _judge_crowned(state, exp, reference)
     runs = state.ledger.runs_of.get(exp, [])
     if not any(run.scored for run in runs):
@@ -224,16 +239,21 @@ def _judge_screen(state: SessionState, exp: str, reference: str, cls: str) -> Ve
         return None
     if any(run.reason != "screen" for run in state.ledger.runs_of[exp]):
         return Verdict(exp=exp, verdict="undecided", reason=f"none of its confirming runs has a score on {cls}")
-    nominated = mean_of(screen_runs(state, exp, cls))
-    if nominated is None:
+    screened_on = next((run.device_class for run in state.ledger.runs_of[exp] if run.scored), cls)
+    nominated = mean_of(screen_runs(state, exp, screened_on))
+    there = base.mean if screened_on == cls else mean_elsewhere(state, reference, cls, screened_on)
+    if nominated is None or there is None:
+        if BASELINE in state.now.pending:
+            return None  # how the classes differ is still being measured
         return Verdict(
             exp=exp,
             verdict="undecided",
             want=SEEDS_BY_LOOK[0],
-            reason=f"screened on another device class than {cls}; measured there next",
+            reason=f"screened on {screened_on}, where nothing tells how {reference} would do; measured on {cls} next",
         )
-    delta = nominated.mean - base.mean
-    said = f"screened at {nominated.mean:.4f}, {delta:+.4f} against {reference}"
+    delta = nominated.mean - there
+    where = "" if screened_on == cls else f" on {screened_on}"
+    said = f"screened at {nominated.mean:.4f}{where}, {delta:+.4f} against {reference}{where and ' there'}"
     if delta > -SCREEN_MARGIN_SD * spread.sd:
         return Verdict(
             exp=exp,

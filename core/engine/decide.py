@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable
 
 from core.events import (
@@ -17,7 +18,7 @@ from core.events import (
     SessionEnded,
 )
 from core.limits import binding_limit
-from core.state import Owed, Run, SessionState
+from core.state import DeviceState, Owed, Run, SessionState
 from core.statistics import REFERENCE_SEEDS, evidence_runs, judge
 
 
@@ -90,8 +91,7 @@ def _crown(state: SessionState) -> AnyEvent | None:
     if not state.ledger.verdicts:
         return None
     last = state.ledger.verdicts[-1]
-    crowned = {exp for _, exp in state.ledger.incumbents}
-    if last.verdict == "kept" and last.exp not in crowned:
+    if last.verdict == "kept" and last.exp not in state.ledger.crowned:
         return Incumbent(exp=last.exp)
     return None
 
@@ -108,13 +108,14 @@ def _confirm(state: SessionState) -> AnyEvent | None:
 
 def _sharpen(state: SessionState) -> AnyEvent | None:
     """Bring a new incumbent's evidence up to what a reference should have, once."""
-    exp, cls = state.now.incumbent, state.reference_class()
-    proposal = state.experiment(exp) if exp is not None else None
-    if state.now.stop or exp is None or cls is None or proposal is None or proposal.parent is None:
+    exp = state.now.incumbent
+    if state.now.stop or exp is None or (call := f"engine:{exp}:reference") in state.ledger.calls:
         return None
-    call = f"engine:{exp}:reference"
+    cls, proposal = state.reference_class(), state.experiment(exp)
+    if cls is None or proposal is None or proposal.parent is None:
+        return None
     missing = REFERENCE_SEEDS - len(evidence_runs(state, exp, cls))
-    if missing <= 0 or call in state.ledger.calls:
+    if missing <= 0:
         return None
     return ConfirmRequested(exp=exp, call=call, seeds=fresh_seeds(state, exp, missing), cls=cls, reason="replicate")
 
@@ -135,19 +136,23 @@ def _start(state: SessionState) -> AnyEvent | None:
     """Match the first queued run with a free device of its class; evidence goes before screening."""
     if state.now.paused or state.now.stop or state.now.limits_hit or not state.now.free:
         return None
-    for name in (*state.now.queue_first, *state.now.queue):
+    first_free: dict[str | None, DeviceState] = {}
+    for name in state.now.free:
+        device = state.now.devices[name]
+        first_free.setdefault(None, device)
+        first_free.setdefault(device.cls, device)
+    for name in itertools.chain(state.now.queue_first, state.now.queue):
         run = state.now.runs[name]
-        for device_name in state.now.free:
-            device = state.now.devices[device_name]
-            if run.cls is None or run.cls == device.cls:
-                attempt = f"{run.run}.{len(run.attempts) + 1}"
-                return RunIntent(run=run.run, attempt=attempt, device=device.device, cls=device.cls)
+        chosen = first_free.get(run.cls)
+        if chosen is not None:
+            attempt = f"{run.run}.{len(run.attempts) + 1}"
+            return RunIntent(run=run.run, attempt=attempt, device=chosen.device, cls=chosen.cls)
     return None
 
 
 def _end(state: SessionState) -> AnyEvent | None:
     """End when nothing runs and nothing more can come; what still waits then is cancelled first."""
-    ending = _ending(state) if not state.in_flight else None
+    ending = _ending(state) if not state.flying else None
     if ending is not None:
         for run in state.now.runs.values():
             return CancelRequested(run=run.run, attempt="", reason="the session ended before its turn")

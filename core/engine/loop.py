@@ -258,7 +258,7 @@ class Engine:
 
     def _keep_time(self) -> None:
         """A pause stops the session's time once nothing runs any more."""
-        if self.state.now.paused and not self.state.in_flight:
+        if self.state.now.paused and not self.state.flying:
             self.clock.pause()
         else:
             self.clock.resume()

@@ -9,13 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.bench import Accepted, Bench, Proposal, Rejected
-from core.events import BASELINE
-from core.researchers.ideas import Idea, combine, first_moves, hinted, parse_call, parts_of, pointless, steps_beyond
+from core.events import BASELINE, Limits
+from core.researchers.ideas import (
+    Idea,
+    combine,
+    first_moves,
+    hinted,
+    joint_move,
+    parse_call,
+    parts_of,
+    pointless,
+    steps_beyond,
+)
+from core.researchers.standing import Standing
 from core.state import SessionState
-from core.statistics import evidence_runs, mean_of, noise, screen_runs
 
-_PROMISING_SD = 1.0
-"""An idea that is not in the base is tried again on a better one if its runs beat their own base by so many sd."""
+_MAX_REFUSED = 100
+"""So many joint moves in a row that are duplicates or pointless: a file with few knobs has no others left."""
 
 _GREETING = (
     "I measure first how much equal runs differ here. Then I change one thing at a time, in the order of my catalogue; "
@@ -29,35 +39,37 @@ def create() -> BuiltinResearcher:
 
 
 class BuiltinResearcher:
-    """See core.bench.Researcher."""
+    """See core.bench.Researcher. What it keeps between calls is derived from the state, and only saves time."""
+
+    def __init__(self) -> None:
+        self._agenda: Agenda | None = None
+        self._rebased: str | None = None
 
     async def research(self, bench: Bench) -> str:
         await bench.note(_GREETING, call="builtin:greeting")
+        state = bench.state
         while True:
-            state = bench.state
             await self._hear(bench)
             await self._rebase(bench)
             if _baseline_failed(state):
                 return _why_no_baseline(state)
-            idea = await self._next_idea(bench) if state.waiting < _queue_wanted(state) else None
+            wanted = _queue_wanted(state)
+            full = state.waiting >= wanted
+            idea = None if full else await self._next_idea(bench)
             if idea is not None:
                 await self._propose(bench, idea)
             elif state.waiting or state.now.pending or state.now.wanted or state.now.judge:
                 # A result may make a new base, so every one is looked at, however full the queue is.
-                await bench.wait(settled_above=state.settled)
+                await bench.wait(settled_above=state.settled, queue_below=wanted if full else None)
             else:
                 return "every idea of the catalogue has been tried on the incumbent"
 
     async def _next_idea(self, bench: Bench) -> Idea | None:
         """The first idea that was not tried on the present base; None if there is none (yet)."""
-        state = bench.state
-        base = state.now.incumbent or BASELINE
-        source = await bench.read_code(base)
-        tried = {call for call in state.ledger.calls if call.startswith("builtin:")}
-        for idea in _agenda(state, base, source):
-            if f"{idea.call(base)}#0" not in tried and idea.call(base) not in tried:
-                return idea
-        return None
+        base = bench.state.now.incumbent or BASELINE
+        if self._agenda is None or self._agenda.base != base:
+            self._agenda = Agenda(bench.state, base, await bench.read_code(base))
+        return self._agenda.next()
 
     async def _propose(self, bench: Bench, idea: Idea) -> None:
         base = bench.state.now.incumbent or BASELINE
@@ -78,15 +90,18 @@ class BuiltinResearcher:
     async def _rebase(self, bench: Bench) -> None:
         """Take back what still waits on a base that has been beaten: its ideas are tried on the new one instead."""
         base = bench.state.now.incumbent
-        stale = _waiting_on_old_bases(bench.state, base)
-        if base is None or not stale:
+        if base is None or base == self._rebased:
             return
+        stale = _waiting_on_old_bases(bench.state, base)
+        if stale:
+            # Said before it is done, so that a researcher restarted in between says the same.
+            said = (
+                f"{base} is the base now: I take back {', '.join(stale)}, and try what promised something on top of it."
+            )
+            await bench.note(said, call=f"builtin:rebase:{base}")
         for exp in stale:
             await bench.cancel(exp, f"{base} is the base now", call=f"builtin:rebase:{base}:{exp}")
-        said = (
-            f"{base} is the base now: I take back {', '.join(stale)}, and try what promised something on top of {base}."
-        )
-        await bench.note(said, call=f"builtin:rebase:{base}:{stale[0]}")
+        self._rebased = base
 
     async def _hear(self, bench: Bench) -> None:
         """Turn hints of the form NAME=value into proposals; say so where a hint is beyond a statistical researcher."""
@@ -116,67 +131,71 @@ class BuiltinResearcher:
             await bench.note(said, call=call)
 
 
-def _agenda(state: SessionState, base: str, source: str) -> list[Idea]:
-    """All ideas in the order of trial on this base: leftovers that promised something, further steps, new ones."""
-    inherited = _inherited_keys(state, base)
-    moves = [idea for idea in first_moves(source) if not pointless(idea, inherited)]
-    by_key = {idea.key: idea for idea in moves}
-    promising, spent = _standing(state, base, inherited)
-    leftovers = [by_key[key] for key in promising if key in by_key]
-    agenda: list[Idea] = []
-    if len(leftovers) >= 2:
-        together = combine(leftovers)
-        if together is not None:
-            agenda.append(together)
-    agenda += leftovers
-    agenda += [idea for idea in steps_beyond(source, inherited) if not pointless(idea, inherited)]
-    agenda += [idea for idea in moves if idea.key not in spent]
-    return agenda
+class Agenda:
+    """The ideas to try on one base, in their order: leftovers that promised something, further steps, new ones.
 
-
-def _standing(state: SessionState, base: str, inherited: set[str]) -> tuple[list[str], set[str]]:
-    """Keys of ideas tried on earlier bases: those that promised something and are not in the base, and all others.
-
-    An idea that was taken back before it had a score is neither.
+    Where the session has a limit, joint moves of several knobs follow without end.
     """
-    gains: dict[str, float] = {}
-    spent: set[str] = set()
-    for proposal in state.ledger.experiments:
-        key = parse_call(proposal.call)
-        if key is None or proposal.parent == base:
-            continue
-        runs = state.ledger.runs_of.get(proposal.exp, [])
-        if runs and all(run.outcome == "cancelled" for run in runs):
-            continue
-        spent.update(parts_of(key))
-        gain = _gain(state, proposal.exp, proposal.parent)
-        if gain is not None and gain < gains.get(key, 0.0):
-            gains[key] = gain
-    promising = [key for key in sorted(gains, key=lambda key: (gains[key], key)) if key not in inherited]
-    return promising, spent - set(promising)
 
+    def __init__(self, state: SessionState, base: str, source: str) -> None:
+        self.base = base
+        self._state, self._source = state, source
+        self._inherited = _inherited_keys(state, base)
+        self._moves = [idea for idea in first_moves(source) if not pointless(idea, self._inherited)]
+        self._further = [idea for idea in steps_beyond(source, self._inherited) if not pointless(idea, self._inherited)]
+        self._by_key = {idea.key: idea for idea in self._moves}
+        self._standing = Standing(frozenset(self._by_key))
+        self._version: tuple[str, int] | None = None
+        self._ideas: list[Idea] = []
+        self._joint_index = self._joints_refused = 0
 
-def _gain(state: SessionState, exp: str, parent: str | None) -> float | None:
-    """What an experiment's runs, the nominating one included, gained on the base they were tried on, in bpb.
+    def next(self) -> Idea | None:
+        """The first idea that was not tried on this base yet, or None."""
+        self._standing.catch_up(self._state)
+        version = self._standing.version(self.base)
+        if version != self._version:
+            self._version, self._ideas = version, self._order()
+        while self._ideas and self._tried(self._ideas[0]):
+            self._ideas.pop(0)
+        return self._ideas[0] if self._ideas else self._next_joint()
 
-    None where that is unknown or not beyond the noise: whether the gain is real is for a later test to say.
-    """
-    cls = state.reference_class()
-    if cls is None or parent is None:
+    def _order(self) -> list[Idea]:
+        promising = [key for key in self._standing.promising(self.base) if key not in self._inherited]
+        leftovers = [self._by_key[key] for key in promising]
+        together = combine(leftovers) if len(leftovers) >= 2 else None
+        spent = self._standing.spent(self.base) - set(promising)
+        fresh = [idea for idea in self._moves if idea.key not in spent]
+        return [*([together] if together is not None else []), *leftovers, *self._further, *fresh]
+
+    def _next_joint(self) -> Idea | None:
+        started = self._state.now.started
+        if started is None or not _is_limited(started.limits):
+            return None
+        while self._joints_refused < _MAX_REFUSED:
+            idea = joint_move(self._source, self._joint_index, started.seed, self.base)
+            if idea is None or not (self._tried(idea) or pointless(idea, self._inherited)):
+                return idea
+            self._joint_index += 1
+            accepted = f"{idea.call(self.base)}#0" in self._state.ledger.calls
+            self._joints_refused = 0 if accepted else self._joints_refused + 1
         return None
-    spread = noise(state, cls)
-    mine = mean_of([*screen_runs(state, exp, cls), *evidence_runs(state, exp, cls)])
-    base = mean_of(evidence_runs(state, parent, cls))
-    if spread is None or mine is None or base is None:
-        return None
-    gain = mine.mean - base.mean
-    return gain if gain < -_PROMISING_SD * spread.sd else None
+
+    def _tried(self, idea: Idea) -> bool:
+        call = idea.call(self.base)
+        return f"{call}#0" in self._state.ledger.calls or call in self._state.ledger.calls
+
+
+def _is_limited(limits: Limits) -> bool:
+    return limits.hours is not None or limits.runs is not None or limits.gpu_hours is not None
 
 
 def _waiting_on_old_bases(state: SessionState, base: str | None) -> list[str]:
-    """Experiments of ours that still wait to be screened, or sharpened, though their base was beaten."""
+    """Experiments of ours that still wait to be screened, or sharpened, though their base was beaten.
+
+    What has begun goes on, also where the world made it begin again.
+    """
     open_runs = list(state.now.runs.values())
-    started = {run.exp for run in open_runs if run.status != "queued" or run.reason == "confirm"}
+    started = {run.exp for run in open_runs if run.status != "queued" or run.attempts or run.reason == "confirm"}
     waiting = dict.fromkeys(run.exp for run in open_runs if run.exp not in started and run.exp != base)
     proposals = [state.experiment(exp) for exp in waiting]
     return [
@@ -199,7 +218,7 @@ def _inherited_keys(state: SessionState, base: str) -> set[str]:
 
 def _queue_wanted(state: SessionState) -> int:
     """Keep one run waiting per device, so that none idles while the next idea is looked up."""
-    return max(1, sum(device.up for device in state.now.devices.values()))
+    return max(1, len(state.now.devices))
 
 
 def _baseline_failed(state: SessionState) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from core.patching import Edit, PatchError, parse_variant, read_constants
+from core.patching import Constant, Edit, PatchError, parse_variant, read_constants
 from core.patching.literals import Value
 from core.researchers.catalogue import KNOBS, STRUCTURAL, Knob, StructuralEdit
 
@@ -91,6 +92,42 @@ def combine(ideas: Sequence[Idea]) -> Idea | None:
     )
 
 
+def joint_move(source: str, index: int, *seed: int | str) -> Idea | None:
+    """Small moves of two to four knobs at once, drawn anew for every `index`; None where the file has no such knobs.
+
+    The same seed and index always give the same move, so that a restarted researcher goes on where it was.
+    """
+    draw = random.Random("/".join(map(str, (*seed, index))))  # noqa: S311  a design, not a secret
+    constants = read_constants(source)
+    movable = [knob for knob in KNOBS if knob.name in constants]
+    changes: dict[str, str] = {}
+    for knob in draw.sample(movable, min(len(movable), draw.randint(2, 4))):
+        literal = _drawn(knob, constants[knob.name], draw)
+        if literal is not None:
+            changes[knob.name] = literal
+    if not changes:
+        return None
+    return Idea(
+        key=f"joint:{index}",
+        title=", ".join(f"{name} {constants[name].literal} → {new}" for name, new in changes.items()),
+        hypothesis="Knobs that do nothing alone may do something together.",
+        rationale="Every single step of the catalogue has been tried on this base: now several knobs move at once.",
+        design="joint moves",
+        constants=changes,
+    )
+
+
+def _drawn(knob: Knob, constant: Constant, draw: random.Random) -> str | None:
+    """A value near a knob's present one as a literal, or None where it has no other."""
+    if knob.kind == "choice":
+        others = [choice for choice in knob.choices if choice != constant.literal]
+        return draw.choice(others)
+    value = constant.value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return _step(knob, value, draw.choice((-1, 1)) if knob.integer else draw.uniform(-1.0, 1.0))
+
+
 def pointless(idea: Idea, kept_keys: Collection[str]) -> bool:
     """Whether something that is kept already stands in for this idea, or has taken its knob away."""
     kept = [edit for edit in STRUCTURAL if f"edit:{edit.key}" in kept_keys]
@@ -148,8 +185,8 @@ def _moves(knob: Knob, source: str) -> list[Idea]:
     return moves
 
 
-def _step(knob: Knob, value: float, side: int) -> str | None:
-    """The next value on one side as a literal, or None at the bound or where nothing would change."""
+def _step(knob: Knob, value: float, side: float) -> str | None:
+    """The value `side` steps away (negative: down) as a literal, or None at the bound or where nothing would change."""
     raw = value + side * knob.factor if knob.kind == "linear" else value * knob.factor**side
     bounded = min(max(raw, knob.low), knob.high)
     if knob.integer:

@@ -308,21 +308,25 @@ async def test_a_known_call_returns_the_recorded_answer(tmp_path):
 async def test_every_device_class_gets_its_own_baseline_and_comparisons_stay_within_one(tmp_path):
     def outcome(spec: AttemptSpec) -> Finished:
         faster = -0.5 if spec.device_class == "H200" else 0.0
-        return scored(2.0 + faster + random.Random(spec.seed).gauss(0.0, NOISE_SD))
+        effect = {"DEPTH = 2": 0.0, "DEPTH = 3": -0.2, "DEPTH = 4": 0.2}[spec.source.splitlines()[0]]
+        return scored(2.0 + faster + effect + random.Random(spec.seed).gauss(0.0, NOISE_SD))
 
     async def research(bench):
         await bench.wait(settled_above=5)
-        await bench.propose([idea(constants={"DEPTH": "3"}, cls="H200")], call="c1", rationale="on the fast one only")
-        await bench.wait(settled_above=9)
+        ideas = [idea(constants={"DEPTH": depth}, cls="H200") for depth in "34"]
+        await bench.propose(ideas, call="c1", rationale="on the fast one only")
+        await bench.wait(settled_above=6 + 2 + 3 - 1)
         return "done"
 
     devices = {"a": "H100", "b": "H100", "c": "H200"}
     state = await run_to_end(engine_on(tmp_path, ScriptedExecutor(outcome, devices), Script(research)))
     assert state.reference_class() == "H100"
     assert sorted(run.device_class for run in state.ledger.runs_of["e1"]) == ["H100"] * 4 + ["H200"] * 2
-    assert state.now.incumbent == "e1", "a faster device is no better file"
+    assert state.now.incumbent == "e2", "what gains on the faster device is confirmed where the evidence is"
     confirming = [run for run in state.ledger.runs_of["e2"] if run.reason == "confirm"]
-    assert {run.device_class for run in confirming} == {"H100"}
+    assert [run.device_class for run in confirming] == ["H100"] * 3
+    assert state.verdict("e3").verdict == "rejected", "a faster device is no better file"
+    assert [run.device_class for run in state.ledger.runs_of["e3"]] == ["H200"], "it costs no further runs"
 
 
 async def test_a_resumed_engine_adopts_open_attempts_and_repeats_no_intent(tmp_path):

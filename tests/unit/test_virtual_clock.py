@@ -59,7 +59,7 @@ def test_instants_fire_by_time_then_key_and_what_one_causes_comes_before_the_nex
         ended = asyncio.Event()
         wake = await chain(clock, log, ended)
         for number, (t_s, tie, name) in enumerate(instants):
-            clock.call_at(t_s, (name, tie, number), wake, (round(t_s, 3), name, tie, number))
+            clock.call_at(t_s, (name, tie, number), wake, (round(t_s * 1000) / 1000, name, tie, number))
         clock.call_at(60.0, ("z", 0, 0), wake, "end")
         await ended.wait()
 
