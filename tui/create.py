@@ -23,9 +23,9 @@ from tui.cli import UserError
 from tui.cli.options import absolute
 
 _PROBE: Final = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('torch') else 3)"
-SIMULATED_GPUS: Final = "13xH100,3xH200"
-"""The cluster of the published session that this program measures itself against."""
 SIMULATED_HOURS: Final = 8.0
+_SEEDS: Final = 10_000
+"""A drawn seed is short enough to be typed again."""
 _WATCH_S: Final = 150.0
 """How long watching a whole simulated session should take: long enough to see it, short enough to stay."""
 _PACED_WITHOUT_LIMIT: Final = 200.0
@@ -81,7 +81,7 @@ def new_session(asked: Asked) -> SessionFolder:
     _check_names(asked)
     target_dir = absolute(asked.target) if asked.target else locate_target()
     now_s = time.time()
-    seed = asked.seed if asked.seed is not None else secrets.randbelow(2**31)
+    seed = asked.seed if asked.seed is not None else secrets.randbelow(_SEEDS)
     place = _simulated(asked, seed) if asked.executor == "sim" else _real(asked, now_s)
     overrides = known_overrides(target_dir / "train.py", place.profile.overrides)
     read_source(target_dir / "train.py", overrides)
@@ -153,24 +153,24 @@ def _real(asked: Asked, now_s: float) -> _Place:
 def _simulated(asked: Asked, seed: int) -> _Place:
     """Where nothing is real: any cluster, no torch, no corpus, and time that can be paced."""
     from sim.faults import parse_faults
-    from sim.mix import describe_mix, parse_mix
+    from sim.mix import DEFAULT_MIX, parse_mix
 
     if asked.budget_steps or asked.corpus or asked.sandbox != "auto":
         raise UserError("--budget-steps, --corpus and --sandbox mean nothing in a simulated session: leave them out", 2)
-    gpus = SIMULATED_GPUS if asked.gpus is None else asked.gpus
+    gpus = DEFAULT_MIX if asked.gpus is None else asked.gpus
     mix = parse_mix(gpus)
     faults = asked.faults or "default"
     parse_faults(faults)
     unlimited = asked.hours is None and asked.runs is None and asked.gpu_hours is None
     hours = SIMULATED_HOURS if unlimited else asked.hours
     return _Place(
-        profile=choose_profile("cuda", min(gpu.memory_mb for gpu, _ in mix)),
+        profile=choose_profile("cuda", min(gpu.memory_mb for gpu in mix)),
         gpus=gpus,
         limits=_limits(asked, hours),
         simulated=True,
         speed=_speed(asked, hours),
         options={"faults": faults},
-        title=f"sim-{describe_mix(mix)}-s{seed}",
+        title=f"sim-{sum(mix.values())}gpu-s{seed}",
     )
 
 

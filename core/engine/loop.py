@@ -80,9 +80,8 @@ class Engine:
         devices = await self._executor.open(self.on_executor_events)
         for event in self._opening.events(self.state):
             self.recorder.record(event)
-        if self._executor.external or not self.state.now.devices:
-            self._meet(devices)  # a world of our own stood still while no engine was there
-            self._check_reference_class()
+        self._meet(devices)
+        self._check_reference_class()
         for event in self._opening.baseline(self.state):
             self.recorder.record(event)
         await self.recorder.durable()
@@ -201,17 +200,23 @@ class Engine:
     # -- inputs
 
     def _meet(self, devices: Sequence[Device]) -> None:
-        """Record devices that are new or back, and those that are gone since the last engine."""
+        """Record devices that are new or back, and those that are gone since the last engine.
+
+        A world inside the engine stood still with it: there, only what was never recorded is news.
+        """
         present = {device.device: device for device in devices}
         for device in devices:
-            self._see(device.device, SeenPayload(device.cls, device.node, device.memory_mb))
+            if self._executor.external or device.device not in self.state.now.devices:
+                self._see(device.device, SeenPayload(device.cls, device.node, device.memory_mb))
+        if not self._executor.external:
+            return
         for known in list(self.state.now.devices.values()):
             if known.up and known.device not in present:
                 self._lose(known.device, "not there when the engine started")
 
     def _check_reference_class(self) -> None:
         """Without a device of the class that all evidence refers to, nothing could be confirmed: better not begin."""
-        cls = self.state.reference_class()
+        cls = self.state.reference_class() if self._executor.external else None
         up = sorted({device.cls for device in self.state.now.devices.values() if device.up})
         if cls is not None and cls not in up:
             raise ExecutorError(

@@ -528,32 +528,36 @@ async def test_a_failure_of_the_screen_names_the_file_with_the_details(tmp_path:
     assert "ZeroDivisionError" in crash_log.read_text()
 
 
+OFFER = ("13xH100,3xH200", "8 h")
+
+
 async def test_home_lists_sessions_and_returns_the_choice() -> None:
     rows = [
         HomeRow("s-2", "mar6", "running", live=True, runs=12, best=0.98, created="2026-03-06 10:00"),
         HomeRow("s-1", "mar5 [x]", "ended", live=False, runs=910, best=None, created="2026-03-05 10:00"),
     ]
-    app = HomeApp(rows)
+    app = HomeApp(rows, OFFER)
     async with app.run_test(size=NARROW) as pilot:
         shown = text_of(app)
         assert "mar6" in shown
         assert "mar5 [x]" in shown
         assert "0.9800" in shown
-        await pilot.press("j", "r")
+        await pilot.press("j", "j", "r")
     assert app.return_value == HomeChoice("s-1", "replay")
-    app = HomeApp(rows)
+    app = HomeApp(rows, OFFER)
     async with app.run_test(size=NARROW) as pilot:
-        await pilot.press("enter")
+        await pilot.press("j", "enter")
     assert app.return_value == HomeChoice("s-2", "attach")
 
 
-async def test_home_without_sessions_says_how_to_start_one() -> None:
-    app = HomeApp([])
+@pytest.mark.parametrize("rows", [[], [HomeRow("s-1", "mar5", "ended", live=False, runs=1, best=None, created="")]])
+async def test_home_offers_a_simulated_session_first_and_enter_starts_it(rows: list[HomeRow]) -> None:
+    app = HomeApp(rows, OFFER)
     async with app.run_test(size=NARROW) as pilot:
-        await pilot.pause()
-        await reads(app, pilot, "autoresearch-tui run")
-        await pilot.press("enter", "r", "q")
-    assert app.return_value is None
+        await reads(app, pilot, "new: 13xH100,3xH200")
+        assert "simulated" in text_of(app)
+        await pilot.press("r", "enter")
+    assert app.return_value == HomeChoice("", "start")
 
 
 async def test_the_table_keeps_its_row_while_new_ones_arrive(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from core.journal import JournalDamaged
 from core.session import SessionError, SessionFolder, all_sessions, resolve_session
 from tui.cli import UserError
 from tui.cli.options import has_screen
+from tui.create import SIMULATED_HOURS, Asked, new_session
 from tui.screens.home import HomeApp, HomeRow
 
 
@@ -15,17 +16,33 @@ def home() -> int:
     """Show the sessions and open the one that is chosen; returns an exit code."""
     if not has_screen():
         raise UserError(
-            "the home screen needs a terminal; 'autoresearch-tui run --plain' starts a session without one, "
+            "the home screen needs a terminal; 'autoresearch-tui run --executor sim --plain' simulates a session "
+            "without one, "
             "'autoresearch-tui sessions' lists them, --help shows all commands",
             2,
         )
-    choice = HomeApp([_row(folder) for folder in reversed(all_sessions())]).run()
+    from sim.mix import DEFAULT_MIX
+
+    offer = DEFAULT_MIX, f"{SIMULATED_HOURS:g} h"
+    choice = HomeApp([_row(folder) for folder in reversed(all_sessions())], offer).run()
     if choice is None:
         return 0
     from tui.cli.watch import watch_live, watch_replay
 
+    if choice.verb == "start":
+        return _simulate()
     folder = resolve_session(choice.session)
     return watch_live(folder, plain=False) if choice.verb == "attach" else watch_replay(folder)
+
+
+def _simulate() -> int:
+    """Start what the home screen offers, and watch it."""
+    from tui.cli.watch import watch_live
+    from tui.launch import start_engine
+
+    folder = new_session(Asked(executor="sim", watched=True))
+    start_engine(folder)
+    return watch_live(folder, plain=False, started_here=True)
 
 
 def _row(folder: SessionFolder) -> HomeRow:

@@ -1,4 +1,4 @@
-"""The home screen: the sessions there are, to open one."""
+"""The home screen: start a simulated session, or open one of those there are."""
 
 from __future__ import annotations
 
@@ -35,8 +35,11 @@ class HomeChoice(NamedTuple):
     """What the reader wants to do with which session."""
 
     session: str
-    verb: Literal["attach", "replay"]
+    verb: Literal["start", "attach", "replay"]
 
+
+_NEW: Final = ""
+"""The key of the row that starts a session: no session has an empty id."""
 
 _COLUMNS: Final = (
     Column("session", 12, flex=True),
@@ -49,14 +52,19 @@ _COLUMNS: Final = (
 
 
 class HomeApp(App[HomeChoice]):
-    """Lists sessions, newest first; leaves with a choice or with none."""
+    """Lists sessions, newest first, below the offer of a new one; leaves with a choice or with none.
+
+    Args:
+        rows: the sessions.
+        offer: what Enter starts: its devices and how long it simulates, in words.
+    """
 
     CSS_PATH = "../app.tcss"
     BINDINGS: ClassVar[list[BindingType]] = bindings_for("home")
 
-    def __init__(self, rows: Sequence[HomeRow]) -> None:
+    def __init__(self, rows: Sequence[HomeRow], offer: tuple[str, str]) -> None:
         super().__init__()
-        self._rows = rows
+        self._rows, self._offer = rows, offer
 
     def compose(self) -> ComposeResult:
         """The list."""
@@ -67,6 +75,9 @@ class HomeApp(App[HomeChoice]):
         """Fill the list."""
         table = self.query_one(VirtualTable)
         dark = self.current_theme.dark
+        accent = style_of(Role.OBSERVED, dark)
+        gpus, hours = self._offer
+        new = (Text(f"new: {gpus}", accent), Text("+", accent), "simulated", hours, "", "enter starts it")
         cells = [
             (
                 row.name,
@@ -78,17 +89,17 @@ class HomeApp(App[HomeChoice]):
             )
             for row in self._rows
         ]
-        rows = ListRows(cells, [row.session for row in self._rows])
-        table.show(TableView(_COLUMNS, rows, version=1, empty="no sessions yet: autoresearch-tui run starts one"))
-        table.border_subtitle = "enter opens"
+        rows = ListRows([new, *cells], [_NEW, *(row.session for row in self._rows)])
+        table.show(TableView(_COLUMNS, rows, version=1, empty=""))
+        table.border_subtitle = "enter starts or opens"
         table.focus()
 
     def on_virtual_table_row_selected(self, event: VirtualTable.RowSelected) -> None:
-        """Enter or a click on a session."""
-        self.exit(HomeChoice(event.key, "attach"))
+        """Enter or a click on a session, or on the offer of a new one."""
+        self.exit(HomeChoice(event.key, "start" if event.key == _NEW else "attach"))
 
     def action_replay(self) -> None:
         """Leave with the session under the cursor, to see it from its start."""
         key = self.query_one(VirtualTable).cursor_key
-        if key is not None:
+        if key:
             self.exit(HomeChoice(key, "replay"))

@@ -1,0 +1,73 @@
+"""The device classes that can be simulated, with what is measured and what is assumed of each."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+
+class GpuClass(msgspec.Struct, frozen=True):
+    """One product. `speed` is training throughput as a multiple of an H100; `usable_mb` what a run may take.
+
+    `source` says whether the numbers are measured or assumed, and from what.
+    """
+
+    name: str
+    memory_mb: int
+    usable_mb: int
+    speed: float
+    peak_tflops: float
+    standing: Literal["measured", "assumed"]
+    source: str
+
+
+H100: Final = GpuClass(
+    name="H100-80GB",
+    memory_mb=81_559,
+    usable_mb=78_500,
+    speed=1.0,
+    peak_tflops=989.5,
+    standing="measured",
+    source="steps of published runs of the same file on H100 (953) and H200 (1,013); see docs/simulator.md",
+)
+H200: Final = GpuClass(
+    name="H200-141GB",
+    memory_mb=143_771,
+    usable_mb=138_000,
+    speed=1.0655,
+    peak_tflops=989.5,
+    standing="measured",
+    source="12,080 published five-minute runs on H200; see docs/simulator.md",
+)
+
+_USABLE_SHARE = 0.96
+"""What a run may take of a device's memory, where nobody measured it: the share seen on an H100 and an H200."""
+
+
+def _assumed(name: str, memory_mb: int, peak_tflops: float, source: str) -> GpuClass:
+    """A class that nobody trained this file on: as fast, against an H100, as its dense BF16 peak says.
+
+    Real kernels reach another share of the peak on every architecture (memory bandwidth, power limits, kernels that
+    are not tuned for it yet), so a score on such a class is good for trying policies, not for prediction.
+    """
+    return GpuClass(
+        name=name,
+        memory_mb=memory_mb,
+        usable_mb=int(_USABLE_SHARE * memory_mb),
+        speed=round(peak_tflops / H100.peak_tflops, 4),
+        peak_tflops=peak_tflops,
+        standing="assumed",
+        source=f"dense BF16 peak of {source} against an H100's, with the same efficiency assumed",
+    )
+
+
+A100_40: Final = _assumed("A100-40GB", 40_960, 312.0, "NVIDIA's A100 data sheet")
+A100_80: Final = _assumed("A100-80GB", 81_920, 312.0, "NVIDIA's A100 data sheet")
+L40S: Final = _assumed("L40S-48GB", 46_068, 362.0, "NVIDIA's L40S data sheet")
+RTX_4090: Final = _assumed("RTX-4090-24GB", 24_564, 165.2, "NVIDIA's Ada architecture paper (FP32 accumulation)")
+B200: Final = _assumed("B200-180GB", 183_359, 2_250.0, "NVIDIA's DGX B200 data sheet")
+
+GPU_CLASSES: Final[dict[str, GpuClass]] = {
+    gpu.name: gpu for gpu in (H100, H200, A100_40, A100_80, L40S, RTX_4090, B200)
+}

@@ -1,0 +1,53 @@
+"""What to expect of a revision on a device class, once for all its attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from sim.gpus import GpuClass
+from sim.model import Failure, Forecast, Setup
+
+_MOST_KEPT = 4_096
+
+
+class Physics(NamedTuple):
+    """How the world behaves: `read` a train.py, `forecast` it on a class for a budget in seconds, `loss_at` a share."""
+
+    read: Callable[[str], Setup | Failure]
+    forecast: Callable[[Setup, GpuClass, float], Forecast]
+    loss_at: Callable[[Forecast, float], float]
+
+
+class Outlook(msgspec.Struct, frozen=True):
+    """`total_batch` is tokens a step. `forecast` is None where the file could not even be read: see `failure`."""
+
+    total_batch: int
+    forecast: Forecast | None
+    failure: Failure | None
+
+
+class Outlooks:
+    """Remembers the outlook of the revisions asked for last: most runs of a session repeat one of them."""
+
+    def __init__(self, physics: Physics) -> None:
+        self._physics = physics
+        self._kept: dict[tuple[str, str, float], Outlook] = {}
+
+    def of(self, revision: str, source: str, gpu: GpuClass, budget_s: float) -> Outlook:
+        """The outlook of a revision, whose text is `source`."""
+        key = (revision, gpu.name, budget_s)
+        known = self._kept.pop(key, None) or self._find(source, gpu, budget_s)
+        self._kept[key] = known  # to the end: the one used least recently stands first
+        if len(self._kept) > _MOST_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return known
+
+    def _find(self, source: str, gpu: GpuClass, budget_s: float) -> Outlook:
+        setup = self._physics.read(source)
+        if isinstance(setup, Failure):
+            return Outlook(0, None, setup)
+        forecast = self._physics.forecast(setup, gpu, budget_s)
+        return Outlook(setup.total_batch, forecast, forecast.failure)
