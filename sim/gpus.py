@@ -10,7 +10,9 @@ import msgspec
 class GpuClass(msgspec.Struct, frozen=True):
     """One product. `speed` is training throughput as a multiple of an H100; `usable_mb` what a run may take.
 
-    `source` says whether the numbers are measured or assumed, and from what.
+    `source` says whether the numbers are measured or assumed, and from what. `host_speed` is how fast the hosts of
+    this class read data, as a multiple of the H200's: it decides how far the data loader runs ahead of the GPU
+    (sim.surrogate.speed.fresh_share).
     """
 
     name: str
@@ -20,6 +22,7 @@ class GpuClass(msgspec.Struct, frozen=True):
     peak_tflops: float
     standing: Literal["measured", "assumed"]
     source: str
+    host_speed: float = 1.0
 
 
 H100: Final = GpuClass(

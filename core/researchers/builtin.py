@@ -25,7 +25,7 @@ from core.researchers.standing import Standing
 from core.state import SessionState
 
 _MAX_REFUSED = 100
-"""So many joint moves in a row that are duplicates or pointless: a file with few knobs has no others left."""
+"""So many joint moves in a row that are no moves, pointless or duplicates: a file with few knobs has no more left."""
 
 _GREETING = (
     "I measure first how much equal runs differ here. Then I change one thing at a time, in the order of my catalogue; "
@@ -173,10 +173,13 @@ class Agenda:
             return None
         while self._joints_refused < _MAX_REFUSED:
             idea = joint_move(self._source, self._joint_index, started.seed, self.base)
-            if idea is None or not (self._tried(idea) or pointless(idea, self._inherited)):
-                return idea
+            if idea is not None and not pointless(idea, self._inherited):
+                if not self._tried(idea):
+                    return idea
+                accepted = f"{idea.call(self.base)}#0" in self._state.ledger.calls
+            else:
+                accepted = False
             self._joint_index += 1
-            accepted = f"{idea.call(self.base)}#0" in self._state.ledger.calls
             self._joints_refused = 0 if accepted else self._joints_refused + 1
         return None
 

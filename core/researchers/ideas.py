@@ -93,7 +93,7 @@ def combine(ideas: Sequence[Idea]) -> Idea | None:
 
 
 def joint_move(source: str, index: int, *seed: int | str) -> Idea | None:
-    """Small moves of two to four knobs at once, drawn anew for every `index`; None where the file has no such knobs.
+    """Small moves of two to four knobs at once, drawn anew for every `index`; None where none of these can move.
 
     The same seed and index always give the same move, so that a restarted researcher goes on where it was.
     """
