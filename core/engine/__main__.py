@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import hashlib
 import os
 import signal
@@ -37,6 +38,9 @@ from core.state import SessionState
 from core.target import TargetError, read_source, sha256_of
 from core.version import installed_version
 
+_GC_THRESHOLDS = (100_000, 50, 1_000)
+"""A session only grows, and holds hardly a cycle: the usual thresholds would walk all of it again and again."""
+
 _KNOWN = (
     SessionError,
     ExecutorError,
@@ -59,6 +63,7 @@ def main(argv: list[str]) -> int:
     asked = parser.parse_args(argv)
     folder = SessionFolder(asked.folder.absolute())
     os.umask(0o077)
+    gc.set_threshold(*_GC_THRESHOLDS)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a dropped SSH link is nothing to an engine
     try:
         with folder.lock():

@@ -180,6 +180,6 @@ def _describe_syntax_error(source: str, error: SyntaxError) -> str:
 def line_numbers(known: Outline) -> list[int]:
     """Return the line (from 1) on which each constant's literal starts."""
     template = known.template
-    inside = [len(LINE_END.findall(text)) for text in known.literals]
+    inside = [0 if text.isprintable() else len(LINE_END.findall(text)) for text in known.literals]
     steps = (piece + literal for piece, literal in zip(template.piece_lines[1:], inside, strict=True))
     return [1 + template.piece_lines[0] + gone for gone in (0, *accumulate(steps))][: len(inside)]
