@@ -45,7 +45,7 @@ class Commands(Protocol):
     """How a screen asks the engine for something. The engine journals a command, then obeys it."""
 
     async def send(self, verb: str, arg: str = "") -> str:
-        """Ask for `pause`, `resume`, `hint`, `stop`; returns the answer as a sentence.
+        """Ask for `pause`, `resume`, `hint`, `stop`, `speed` (`faster` or `slower`); returns the answer as a sentence.
 
         `resume` starts an engine where none lives. Raises an exception whose text is a sentence for the user.
         """
@@ -213,7 +213,11 @@ class SessionApp(App[None]):
         self.show_source()
 
     def action_speed(self, direction: Literal[-1, 1]) -> None:
-        """Replay faster or slower."""
+        """Replay, or let a simulated session pass, faster or slower."""
+        live = self.live
+        if live is not None and self.source is live and live.mode == "live" and _is_simulated(live) and self._can_ask():
+            self._ask("speed", "faster" if direction > 0 else "slower")
+            return
         self._replay().change_speed(direction)
         self.show_source()
 
@@ -279,6 +283,11 @@ class SessionApp(App[None]):
                 self._crash_log.write_text(traceback.format_exc(), encoding="utf-8")
                 where = f"; the details are in {self._crash_log}"
         self.panic(Text(f"The screen failed{where}. The session is not affected: attach to it again."))
+
+
+def _is_simulated(source: Source) -> bool:
+    started = source.state.now.started
+    return started is not None and started.simulated
 
 
 def run_app(

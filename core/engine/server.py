@@ -18,6 +18,7 @@ from core.events import Command
 
 _MAX_ARG_CHARS = 4000
 _IDLE_S = 60.0
+_FASTEST_PACE = 6400.0
 
 
 class ControlServer:
@@ -111,16 +112,28 @@ class ControlServer:
 
     def _set_speed(self, arg: str) -> Reply:
         """Pace a simulated session; how fast it is watched is no part of it, so nothing is journalled."""
+        clock = self._engine.clock
         try:
-            self._engine.clock.set_speed(parse_speed(arg))
+            speed = parse_speed(arg) if arg not in ("faster", "slower") else _next_speed(clock.rate, arg)
+            clock.set_speed(speed)
         except ValueError as error:
             return self._reply(ok=False, text=str(error))
-        return self._reply(ok=True, text=f"the speed is {arg}")
+        words = "as fast as this machine can" if speed is None else f"{speed:g} session seconds a second"
+        return self._reply(ok=True, text=f"the session's time passes at {words}")
 
     def _reply(self, *, ok: bool, text: str) -> Reply:
         clock = self._engine.clock
         rate = clock.rate if math.isfinite(clock.rate) else None
         return Reply(ok, text, t_s=clock.touch(), rate=rate, version=self._version, pid=os.getpid())
+
+
+def _next_speed(rate: float, arg: str) -> float | None:
+    """Twice or half the present rate, from 1 on; as fast as possible beyond what a screen can follow."""
+    if rate == 0.0:
+        raise ValueError("the session's time stands still just now")
+    if arg == "slower":
+        return _FASTEST_PACE if rate > _FASTEST_PACE else max(1.0, rate / 2)
+    return max(1.0, rate) * 2 if rate * 2 <= _FASTEST_PACE else None
 
 
 _DONE = {

@@ -10,7 +10,7 @@ import click
 from core.control import EngineGone, new_client, request
 from core.session import SessionFolder, resolve_session
 from tui.cli import UserError
-from tui.cli.options import session_argument
+from tui.cli.options import session_argument, speed_option
 
 _STOP_WAIT_S = 3600.0
 _LOOK_S = 0.1
@@ -25,15 +25,20 @@ def pause(session: str) -> None:
 
 @click.command()
 @session_argument
-def resume(session: str) -> None:
+@speed_option
+def resume(session: str, speed: str | None) -> None:
     """Go on after a pause; where the engine is gone, start one that adopts what still runs."""
     folder = resolve_session(session)
+    if speed is not None and not folder.config().simulated:
+        raise UserError("--speed belongs to a simulated session; this one runs in real time", 2)
     if folder.engine_alive():
         _command(folder, "resume")
+        if speed is not None:
+            click.echo(asyncio.run(request(folder, "speed", speed)).text)
         return
     from tui.launch import start_engine
 
-    start_engine(folder)
+    start_engine(folder, *(("--speed", speed) if speed is not None else ()))
     click.echo(f"an engine works on {folder.config().name} again; 'autoresearch-tui attach' shows it")
 
 

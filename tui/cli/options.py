@@ -17,6 +17,24 @@ plain_option: Callable[[Any], Any] = click.option(
 )
 
 
+def _checked_speed(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    from core.clock import parse_speed
+
+    if value is not None:
+        try:
+            parse_speed(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+    return value
+
+
+speed_option: Callable[[Any], Any] = click.option(
+    "--speed",
+    callback=_checked_speed,
+    help="Of simulated time: max, or session seconds per second (a new session with a screen: 2-3 minutes in all).",
+)
+
+
 def has_screen() -> bool:
     """Whether a full screen can be shown: a terminal on both ends."""
     return sys.stdout.isatty() and sys.stdin.isatty()

@@ -6,17 +6,7 @@ from typing import Any
 
 import click
 
-from core.clock import parse_speed
-from tui.cli.options import has_screen, plain_option
-
-
-def _checked_speed(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    if value is not None:
-        try:
-            parse_speed(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-    return value
+from tui.cli.options import has_screen, plain_option, speed_option
 
 
 @click.command()
@@ -58,11 +48,7 @@ def _checked_speed(_context: click.Context, _option: click.Parameter, value: str
     show_default=True,
     help="Confine train.py with bubblewrap where it works, or not at all.",
 )
-@click.option(
-    "--speed",
-    callback=_checked_speed,
-    help="With sim: max, or session seconds per second (default: 2-3 minutes in all on a screen, else max).",
-)
+@speed_option
 @click.option(
     "--faults", help="With sim: default, none, harsh, or rates such as preemption=0.1,device_loss=0.02,seed=7."
 )
