@@ -187,7 +187,10 @@ class RunProgress(Event):
 
 
 class RunFinished(Event):
-    """The end of an attempt, with its score if there is one. `score_s` and `startup_s` are not in the budget."""
+    """The end of an attempt, with its score if there is one. `score_s` and `startup_s` are not in the budget.
+
+    `reason` says why it did not end well, `note` what a reader of its score must know.
+    """
 
     run: str
     attempt: str
@@ -207,6 +210,7 @@ class RunFinished(Event):
     eval_tokens: int | None = None
     corpus: str | None = None
     reason: str = ""
+    note: str = ""
 
 
 class CancelRequested(Event):

@@ -86,7 +86,10 @@ class Progress(msgspec.Struct, frozen=True, tag_field="kind", tag="progress"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag_field="kind", tag="finished"):
-    """The end of an attempt. `val_bpb` is there only for `ok`; missing data is never a score."""
+    """The end of an attempt. `val_bpb` is there only for `ok`; missing data is never a score.
+
+    `reason` says why it did not end well, `note` what a reader of its score must know.
+    """
 
     outcome: Outcome
     val_bpb: float | None = None
@@ -103,6 +106,7 @@ class Finished(msgspec.Struct, frozen=True, tag_field="kind", tag="finished"):
     eval_tokens: int | None = None
     corpus: str | None = None
     reason: str = ""
+    note: str = ""
 
 
 class NeverStarted(msgspec.Struct, frozen=True, tag_field="kind", tag="never_started"):

@@ -207,6 +207,7 @@ def _run_finished(state: SessionState, event: RunFinished) -> None:
     # Asked to end and lost on the way: it ended as it was asked to.
     cancelled = run.cancel is not None and event.outcome in WORLD_OUTCOMES
     run.outcome, run.failure = "cancelled" if cancelled else event.outcome, event.reason
+    run.note = event.note
     run.val_bpb, run.tier, run.confinement = event.val_bpb, event.tier, event.confinement
     run.train_s, run.startup_s, run.score_s = event.train_s, event.startup_s, event.score_s
     run.steps, run.tokens, run.params = event.steps, event.tokens, event.params

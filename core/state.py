@@ -81,6 +81,7 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     tokens: int | None = None
     params: int | None = None
     failure: str = ""
+    note: str = ""
 
     @property
     def scored(self) -> bool:

@@ -38,9 +38,10 @@ def create(config: ExecutorConfig) -> SimExecutor:
 def _physics(config: ExecutorConfig) -> Physics:
     """The artefact reader and the surrogate; imported here, so that other sessions do not pay for them."""
     from sim.artefact import read
-    from sim.surrogate import forecast, loss_at
+    from sim.surrogate import forecast, loss_at, unmodelled_knobs
 
-    return Physics(functools.partial(read, seq_len=config.seq_len, vocab_size=VOCAB_SIZE), forecast, loss_at)
+    reads = functools.partial(read, seq_len=config.seq_len, vocab_size=VOCAB_SIZE)
+    return Physics(reads, forecast, loss_at, unmodelled_knobs)
 
 
 class _Course(msgspec.Struct):

@@ -21,7 +21,7 @@ def run_line(state: SessionState, run: Run) -> str:
     title = clean(proposal.title) if proposal else ""
     score = f"{run.val_bpb:.4f}" if run.val_bpb is not None else run.outcome or ""
     steps = f"{run.steps} steps" if run.steps is not None else ""
-    why = f" ({clean(run.failure)})" if run.failure else ""
+    why = f" ({clean(run.failure or run.note)})" if run.failure or run.note else ""
     tier = "" if run.tier in (None, "scored") else f" [{run.tier}]"
     head = f"{clock(run.ended_t_s or 0.0):>8}  {run.run:<5} {run.exp:<4} {run.reason:<9}"
     return f"{head} {score:<9} {steps:<11} {run.device:<6} {title}{why}{tier}".rstrip()

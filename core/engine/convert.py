@@ -16,7 +16,7 @@ from core.executor import Finished, Progress, Started
 _MAX_REASON_CHARS = 500
 _MAX_INTEGER = 2**53  # what every reader of JSON can hold
 _INTEGERS = frozenset({"step", "steps", "tokens", "params", "eval_tokens", "probes"})
-_TEXTS = frozenset({"outcome", "tier", "confinement", "corpus", "reason", "device"})
+_TEXTS = frozenset({"outcome", "tier", "confinement", "corpus", "reason", "note", "device"})
 
 
 def event_of(run: str, attempt: str, seq: int, payload: Started | Progress | Finished) -> AnyEvent:
@@ -32,7 +32,8 @@ def event_of(run: str, attempt: str, seq: int, payload: Started | Progress | Fin
         case Progress():
             return RunProgress(**common, **{**fields, "frac": fields["frac"] or 0.0, "step": fields["step"] or 0})
         case Finished():
-            fields["reason"] = (fields["reason"] or "")[:_MAX_REASON_CHARS]
+            for text in ("reason", "note"):
+                fields[text] = (fields[text] or "")[:_MAX_REASON_CHARS]
             fields["probes"] = fields["probes"] or 0
             if fields["outcome"] == "ok" and fields["val_bpb"] is None:
                 fields |= {"outcome": "nan", "reason": fields["reason"] or "the score is not a finite number"}

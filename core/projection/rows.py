@@ -186,6 +186,7 @@ def run(
         run.tier,
         run.scored,
         run.confinement,
+        run.note or None,
         run.steps,
         run.tokens,
         run.params,

@@ -27,7 +27,7 @@ create table experiments (
 create table runs (
     session_id varchar, run_id varchar, experiment_id varchar, revision varchar, title varchar,
     design varchar, seed bigint, reason varchar, device varchar, device_class varchar, status varchar,
-    failure varchar, val_bpb double, tier varchar, scored boolean, confinement varchar, steps bigint,
+    failure varchar, val_bpb double, tier varchar, scored boolean, confinement varchar, note varchar, steps bigint,
     tokens bigint, params bigint, train_s double, startup_s double, score_s double, wall_s double,
     peak_mem_mb double, attempts integer, queued_at timestamp, started_at timestamp, ended_at timestamp,
     queued_t_s double, started_t_s double, ended_t_s double, simulated boolean
@@ -145,6 +145,7 @@ comment on column experiments.delta_high is 'upper end of the confidence interva
 comment on table runs is 'one revision, one seed; the numbers are those of its last attempt';
 comment on column runs.reason is 'baseline, screen, confirm or replicate; screen runs nominate and are no evidence';
 comment on column runs.status is 'queued, starting, running, or the outcome: ok, crash, oom, nan, timeout, cancelled, pruned, preempted, device_lost, unschedulable, image, infrastructure';
+comment on column runs.note is 'what a reader of its score must know, such as what a simulation leaves out';
 comment on column runs.failure is 'why it did not end well; null where it did or is open';
 comment on column runs.val_bpb is 'validation bits per byte, lower is better';
 comment on column runs.tier is 'who measured: self_reported, unconfined, scored, audited';

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -14,19 +14,28 @@ _MOST_KEPT = 4_096
 
 
 class Physics(NamedTuple):
-    """How the world behaves: `read` a train.py, `forecast` it on a class for a budget in seconds, `loss_at` a share."""
+    """How the world behaves.
+
+    `read` a train.py, `forecast` it on a class for a budget in seconds, `loss_at` a share of the budget; `unmodelled`
+    says which of a setup's properties no effect on quality is known of, in words.
+    """
 
     read: Callable[[str], Setup | Failure]
     forecast: Callable[[Setup, GpuClass, float], Forecast]
     loss_at: Callable[[Forecast, float], float]
+    unmodelled: Callable[[Setup], Sequence[str]]
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """`total_batch` is tokens a step. `forecast` is None where the file could not even be read: see `failure`."""
+    """`total_batch` is tokens a step. `forecast` is None where the file could not even be read: see `failure`.
+
+    `note` says what the forecast leaves out.
+    """
 
     total_batch: int
     forecast: Forecast | None
     failure: Failure | None
+    note: str = ""
 
 
 class Outlooks:
@@ -50,4 +59,6 @@ class Outlooks:
         if isinstance(setup, Failure):
             return Outlook(0, None, setup)
         forecast = self._physics.forecast(setup, gpu, budget_s)
-        return Outlook(setup.total_batch, forecast, forecast.failure)
+        left_out = (*setup.unmodelled, *self._physics.unmodelled(setup))
+        note = f"quality not modelled: {'; '.join(left_out)}" if left_out else ""
+        return Outlook(setup.total_batch, forecast, forecast.failure, note)

@@ -100,6 +100,7 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
             params=forecast.cost.params if trained and forecast is not None else None,
             eval_tokens=self.eval_tokens if ok else None,
             reason=ending.reason,
+            note=self.outlook.note if ok else "",
         )
 
     def _steps(self, train_s: float) -> int:
