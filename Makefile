@@ -6,18 +6,24 @@ BIN := $(VENV)/bin
 .PHONY: demo demo-train test lint types imports unit wheel bench clean help
 
 help:
-	@echo "make demo        a real training session on this machine (about 12 minutes on 2 cores)"
+	@echo "make demo        a simulated session of 8 h on 13 H100 and 3 H200, in seconds; needs no torch"
+	@echo "make demo-train  a real training session on this machine (about 12 minutes on 2 cores)"
 	@echo "make test        linters, types, import rules, all tests, and a session from the built wheel"
 	@echo "make bench       measure speed and memory, and print the table of docs/benchmarks.md"
 
-$(VENV)/.installed: pyproject.toml
+# The program alone is enough for the simulated session; training and development take much more.
+$(VENV)/.plain: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.plain
 	$(BIN)/python -m pip install --quiet -e '.[train,dev]'
 	@touch $@
 
-# The real training session; `demo` will be the simulated one as soon as there is a simulator.
-demo: demo-train
+demo: $(VENV)/.plain
+	$(BIN)/autoresearch-tui run --executor sim --gpus 13xH100,3xH200 --hours 8 --seed 1 --speed max --plain
 
 demo-train: $(VENV)/.installed
 	$(BIN)/autoresearch-tui run --plain --hours 0.19 --seed 1

@@ -6,6 +6,8 @@ import asyncio
 import sys
 import time
 
+import msgspec
+
 from core.control import EngineGone, request
 from core.events import LimitHit
 from core.journal import Tail
@@ -32,7 +34,9 @@ def follow(folder: SessionFolder, *, started_here: bool) -> int:
     except KeyboardInterrupt:
         return _interrupted(folder, started_here=started_here)
     alive = folder.engine_alive()
-    for line in summary_lines(summarise(state, engine_alive=alive)):
+    summary = summarise(state, engine_alive=alive)
+    named = msgspec.structs.replace(summary, session=folder.config().name, id=folder.path.name)
+    for line in summary_lines(named):
         _say(line)
     if state.now.ended is None:
         info = folder.engine()

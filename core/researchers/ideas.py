@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from core.patching import Constant, Edit, PatchError, parse_variant, read_constants
-from core.patching.literals import Value
+from core.patching.literals import Value, parse_literal
 from core.researchers.catalogue import KNOBS, STRUCTURAL, Knob, StructuralEdit
 
 _SIGNIFICANT_DIGITS = 3
@@ -120,8 +120,7 @@ def joint_move(source: str, index: int, *seed: int | str) -> Idea | None:
 def _drawn(knob: Knob, constant: Constant, draw: random.Random) -> str | None:
     """A value near a knob's present one as a literal, or None where it has no other."""
     if knob.kind == "choice":
-        others = [choice for choice in knob.choices if choice != constant.literal]
-        return draw.choice(others)
+        return draw.choice(_other_choices(knob, constant))
     value = constant.value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -172,8 +171,7 @@ def _moves(knob: Knob, source: str) -> list[Idea]:
         return []
     value, literal = constants[knob.name].value, constants[knob.name].literal
     if knob.kind == "choice":
-        others = [choice for choice in knob.choices if parse_variant(f"X={choice}") and choice != literal]
-        return [_move(knob, literal, choice, choice) for choice in others]
+        return [_move(knob, literal, choice, choice) for choice in _other_choices(knob, constants[knob.name])]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return []
     sides = (1, -1) if knob.direction >= 0 else (-1, 1)
@@ -183,6 +181,11 @@ def _moves(knob: Knob, source: str) -> list[Idea]:
         if stepped is not None:
             moves.append(_move(knob, literal, stepped, "up" if side > 0 else "down"))
     return moves
+
+
+def _other_choices(knob: Knob, constant: Constant) -> list[str]:
+    """The choices whose value differs from the present one, however either is written."""
+    return [choice for choice in knob.choices if parse_literal(choice) != constant.value]
 
 
 def _step(knob: Knob, value: float, side: float) -> str | None:

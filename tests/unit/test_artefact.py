@@ -334,7 +334,7 @@ KNOB_VALUES = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     edits=st.sets(st.sampled_from(STRUCTURAL)).map(lambda found: sorted(found, key=lambda edit: edit.key)),
     knobs=st.fixed_dictionaries({}, optional=KNOB_VALUES),
@@ -390,6 +390,51 @@ TIED = swap('        {"params": [model.head_VD], "lr": UNEMBEDDING_LR * width_sc
 RELU2 = "F.relu(linear(x_BTD, self.in_FD)).square()"
 BEFORE = swap("norm(qk_BT2HK).unbind(2)", "qk_BT2HK.unbind(2)")
 BEFORE = swap("qkv_BT3HK[:, :, :2], qkv", "norm(qkv_BT3HK[:, :, :2]), qkv", BEFORE)
+
+
+MQA = swap(
+    """\
+        self.qkv_3DD = matrix(3, dim, dim, device=device, std=dim**-0.5)
+""",
+    """\
+        self.q_DD = matrix(dim, dim, device=device, std=dim**-0.5)
+        self.kv_2ED = matrix(2, N_KV_HEADS * HEAD_DIM, dim, device=device, std=dim**-0.5)
+""",
+    swap("\nDEPTH = 8\n", "\nN_KV_HEADS = 1\nDEPTH = 8\n"),
+)
+MQA = swap(
+    """\
+        qkv_BT3HK = linear(x_BTD, self.qkv_3DD.flatten(0, 1)).view(B, T, 3, self.n_heads, HEAD_DIM)
+        qk_BT2HK, v_BTHK = qkv_BT3HK[:, :, :2], qkv_BT3HK[:, :, 2]
+""",
+    """\
+        q_BTHK = linear(x_BTD, self.q_DD).view(B, T, self.n_heads, HEAD_DIM)
+        kv_BT2EK = linear(x_BTD, self.kv_2ED.flatten(0, 1)).view(B, T, 2, N_KV_HEADS, HEAD_DIM)
+        k_BTHK, v_BTHK = kv_BT2EK.repeat_interleave(self.n_heads // N_KV_HEADS, 3).unbind(2)
+        qk_BT2HK = torch.stack([q_BTHK, k_BTHK], 2)
+""",
+    MQA,
+)
+
+
+@pytest.mark.parametrize(("heads", "name"), [(1, "mqa"), (2, "gqa")])
+def test_shared_heads_are_counted(heads: int, name: str) -> None:
+    setup = setup_of(set_constants(MQA, {"N_KV_HEADS": heads}))
+    assert (setup.structure, setup.unmodelled) == ({name}, ())
+    assert setup.cost is not None
+    assert setup.cost.params == 50_339_856 - 8 * 2 * (4 - heads) * 128 * 512
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        swap("= self.mlp(norm(x_BTD))", "= F.dropout(self.mlp(norm(x_BTD)), p=0.0)"),
+        swap("targets_BT.flatten())", "targets_BT.flatten(), label_smoothing=0.0)"),
+    ],
+)
+def test_a_change_at_a_rate_of_0_is_none(source: str) -> None:
+    setup = setup_of(source)
+    assert (setup.structure, setup.unmodelled) == (frozenset(), ())
 
 
 @pytest.mark.parametrize(
@@ -489,7 +534,7 @@ def train(run, model):
 def test_a_foreign_file_is_read_by_its_constants_and_labelled() -> None:
     setup = setup_of(FOREIGN)
     assert (setup.depth, setup.width, setup.total_batch, setup.rows) == (9, 640, 2**18, 64)
-    assert setup.cost is None
+    assert (setup.structure, setup.cost) == (frozenset(), None)
     assert all(label.endswith(": cost and quality not modelled") for label in setup.unmodelled)
     assert any("definitions differ from the shipped file" in label for label in setup.unmodelled)
     assert any("the shipped MLP_RATIO" in label and "SOFTCAP" in label for label in setup.unmodelled)
@@ -504,6 +549,20 @@ def test_a_foreign_file_without_a_size_cannot_be_simulated(name: str) -> None:
 def test_a_foreign_batch_that_does_not_divide_is_not_guessed_at() -> None:
     reason = failure_of(FOREIGN.replace("2**18", "2**18 + 1")).reason
     assert reason == "the simulator cannot read the batch of 262145 tokens in rows of 2048, 64 at a time"
+
+
+LINES = SOURCE.splitlines(keepends=True)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    removed=st.sets(st.integers(90, len(LINES) - 1), min_size=1, max_size=4),
+    copied=st.integers(90, len(LINES) - 1),
+)
+def test_no_edit_breaks_the_reader(removed: set[int], copied: int) -> None:
+    lines = [line for n, line in enumerate(LINES) if n not in removed]
+    source = "".join([*lines[:copied], LINES[copied], *lines[copied:]])
+    assert isinstance(read(source, seq_len=2048, vocab_size=8192), Setup | Failure)
 
 
 @settings(max_examples=40, deadline=None)

@@ -56,4 +56,5 @@ def _row(folder: SessionFolder) -> HomeRow:
         return HomeRow(session, session, "damaged", live=False, runs=0, best=None, created="")
     created = time.strftime("%Y-%m-%d %H:%M", time.localtime(config.created_unix_s))
     live = folder.engine_alive()
-    return HomeRow(session, config.name, summary.state, live, summary.runs.finished, summary.best.confirmed, created)
+    state = f"{summary.state}, sim" if summary.simulated else summary.state
+    return HomeRow(session, config.name, state, live, summary.runs.finished, summary.best.confirmed, created)

@@ -46,7 +46,7 @@ def sessions(as_json: bool) -> None:
         click.echo(f"no sessions in {sessions_dir()}; 'autoresearch-tui run' starts one")
     for _, summary in rows:
         best = summary.best.confirmed
-        shown = f"{best:.4f}" if best is not None else "-"
+        shown = (f"{best:.4f}" if best is not None else "-") + (" (simulated)" if summary.simulated else "")
         click.echo(
             f"{summary.session:<24} {summary.state:<11} {summary.executor:<10} {summary.researcher:<8} "
             f"{summary.runs.finished:>5} runs  best confirmed {shown}  {summary.id}"
@@ -89,8 +89,11 @@ def summary_of(folder: SessionFolder) -> Summary:
     """Fold a session's journal into its figures. Raises JournalDamaged, SessionError."""
     config = folder.config()
     state: SessionState = fold(event for event, _ in scan(folder.journal_dir))
+    # Equal simulated sessions have equal journals: what tells them apart is their folder.
     summary = summarise(state, engine_alive=folder.engine_alive())
-    return summary if summary.id else msgspec.structs.replace(summary, session=config.name, id=config.session)
+    return msgspec.structs.replace(
+        summary, session=config.name, id=folder.path.name, simulated=summary.simulated or config.simulated
+    )
 
 
 def _row(folder: SessionFolder) -> tuple[str, Summary] | None:
