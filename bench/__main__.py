@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import core, screen
+from bench import core, screen, sim
 
 _SCREEN_S = 10.0
 
@@ -12,7 +12,7 @@ def main() -> None:
     print(f"{core.machine()}\n")
     print("| what | measured | bar |")
     print("|---|---|---|")
-    for what, measured, bar in (*core.rows(), *screen.rows(_SCREEN_S)):
+    for what, measured, bar in (*core.rows(), *screen.rows(_SCREEN_S), *sim.rows()):
         print(f"| {what} | {measured} | {bar} |", flush=True)
 
 

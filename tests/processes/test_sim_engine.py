@@ -153,10 +153,10 @@ def test_options_of_the_simulation_are_refused_elsewhere(tmp_path):
     ("edit", "outcome", "said"),
     [
         (("DEPTH = 8", "DEPTH = 10**9"), "oom", "memory"),
-        (("MATRIX_LR = 0.04", "MATRIX_LR = -0.04"), "nan", "the loss is nan"),
-        (("EMBEDDING_LR = 0.6", "EMBEDDING_LR = -0.6"), "crash", "Invalid learning rate"),
+        (("ADAM_BETAS = (0.8, 0.95)", "ADAM_BETAS = (1.8, 0.95)"), "crash", "Invalid beta parameter"),
+        (("HEAD_DIM = 128", "HEAD_DIM = 0"), "crash", "ZeroDivisionError"),
         (("DEVICE_BATCH_SIZE = 128", "DEVICE_BATCH_SIZE = 96"), "crash", "must be a multiple of"),
-        (("DEVICE_BATCH_SIZE = 128", "DEVICE_BATCH_SIZE = 256"), "oom", "memory"),
+        (("DEPTH = 8", "DEPTH = 24"), "oom", "memory"),
     ],
 )
 def test_a_baseline_that_cannot_run_fails_as_a_real_one_and_ends_the_session(tmp_path, edit, outcome, said):
