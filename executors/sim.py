@@ -16,6 +16,7 @@ from core.executor import (
     DeviceSeen,
     Emit,
     ExecutorConfig,
+    ExecutorError,
     ExecutorEvent,
     OpenAttempt,
 )
@@ -36,12 +37,28 @@ def create(config: ExecutorConfig) -> SimExecutor:
 
 
 def _physics(config: ExecutorConfig) -> Physics:
-    """The artefact reader and the surrogate; imported here, so that other sessions do not pay for them."""
-    from sim.artefact import read
+    """The artefact reader and the surrogate; imported here, so that other sessions do not pay for them.
+
+    Raises:
+        ExecutorError: the session was begun with a torch that measures structural edits, and it is not there now.
+    """
+    from sim.artefact import Profiler, read
     from sim.surrogate import forecast, loss_at, unmodelled_knobs
 
-    reads = functools.partial(read, seq_len=config.seq_len, vocab_size=VOCAB_SIZE)
-    return Physics(reads, forecast, loss_at, unmodelled_knobs)
+    asked = str(config.options.get("profiler", ""))
+    profiler = Profiler.find(config.python, config.session_dir / "profiles") if asked else None
+    found = profiler.kind if profiler is not None else ""
+    if found != asked:
+        raise ExecutorError(
+            f"this session measures structural edits with {asked} of {config.python}, where there is {found or 'none'} "
+            "now: its results would change; put that version back, or start a new session"
+        )
+    reads = functools.partial(read, seq_len=config.seq_len, vocab_size=VOCAB_SIZE, profiler=profiler)
+    return Physics(reads, forecast, loss_at, unmodelled_knobs, profiler.close if profiler is not None else _nothing)
+
+
+def _nothing() -> None:
+    """What there is to close without a profiler."""
 
 
 class _Course(msgspec.Struct):
@@ -106,6 +123,7 @@ class SimExecutor:
             for attempt in list(self._courses):
                 self._end(attempt, "the session was stopped")
         self._courses.clear()
+        self._world.physics.close()
 
     # -- attempts
 

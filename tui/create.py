@@ -152,6 +152,7 @@ def _real(asked: Asked, now_s: float) -> _Place:
 
 def _simulated(asked: Asked, seed: int) -> _Place:
     """Where nothing is real: any cluster, no torch, no corpus, and time that can be paced."""
+    from sim.artefact import Profiler
     from sim.faults import parse_faults
     from sim.mix import DEFAULT_MIX, parse_mix
 
@@ -161,6 +162,8 @@ def _simulated(asked: Asked, seed: int) -> _Place:
     mix = parse_mix(gpus)
     faults = asked.faults or "default"
     parse_faults(faults)
+    python = check_python(asked.train_python) if asked.train_python else sys.executable
+    profiler = Profiler.find(python, Path())
     unlimited = asked.hours is None and asked.runs is None and asked.gpu_hours is None
     hours = SIMULATED_HOURS if unlimited else asked.hours
     return _Place(
@@ -169,7 +172,8 @@ def _simulated(asked: Asked, seed: int) -> _Place:
         limits=_limits(asked, hours),
         simulated=True,
         speed=_speed(asked, hours),
-        options={"faults": faults},
+        python=python,
+        options={"faults": faults, "profiler": profiler.kind if profiler is not None else ""},
         title=f"sim-{sum(mix.values())}gpu-s{seed}",
     )
 

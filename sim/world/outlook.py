@@ -17,13 +17,14 @@ class Physics(NamedTuple):
     """How the world behaves.
 
     `read` a train.py, `forecast` it on a class for a budget in seconds, `loss_at` a share of the budget; `unmodelled`
-    says which of a setup's properties no effect on quality is known of, in words.
+    says which of a setup's properties no effect on quality is known of, in words; `close` ends what helps with it.
     """
 
     read: Callable[[str], Setup | Failure]
     forecast: Callable[[Setup, GpuClass, float], Forecast]
     loss_at: Callable[[Forecast, float], float]
     unmodelled: Callable[[Setup], Sequence[str]]
+    close: Callable[[], None]
 
 
 class Outlook(msgspec.Struct, frozen=True):

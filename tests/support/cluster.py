@@ -86,7 +86,7 @@ def loss_at(forecast: Forecast, frac: float) -> float:
 
 def physics(failure: Failure | None = None) -> Physics:
     """Physics of one file, which may fail."""
-    return Physics(read, forecast_of(failure), loss_at, lambda _setup: ())
+    return Physics(read, forecast_of(failure), loss_at, lambda _setup: (), lambda: None)
 
 
 def spec(run: int = 1, attempt: int = 1, device: str = "gpu0", **changes: Any) -> AttemptSpec:

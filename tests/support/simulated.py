@@ -44,7 +44,7 @@ def _forecast(setup: Setup, gpu: GpuClass, budget_s: float) -> Forecast:
     return msgspec.structs.replace(forecast_of()(setup, gpu, budget_s), val_bpb=0.97 + 0.008 * bowl)
 
 
-PHYSICS = Physics(_read, _forecast, loss_at, lambda _setup: ())
+PHYSICS = Physics(_read, _forecast, loss_at, lambda _setup: (), lambda: None)
 
 
 def simulated_engine(

@@ -292,7 +292,7 @@ def test_a_revision_is_looked_at_once_per_class_and_forgotten_in_the_end():
         looks.append(source)
         return SETUP
 
-    outlooks = Outlooks(Physics(counted, forecast_of(), loss_at, lambda _setup: ()))
+    outlooks = Outlooks(Physics(counted, forecast_of(), loss_at, lambda _setup: (), lambda: None))
     first = outlooks.of("a", "text", H100, BUDGET_S)
     assert outlooks.of("a", "text", H100, BUDGET_S) is first
     assert outlooks.of("a", "text", H200, BUDGET_S) != first
