@@ -154,7 +154,7 @@ def _run_intent(state: SessionState, event: RunIntent) -> None:
     run.status, run.attempt, run.intent_t_s = "starting", event.attempt, event.t
     state.count(run, 1)
     run.device, run.device_class = event.device, event.cls
-    run.seq, run.step, run.frac, run.loss, run.curve = 0, 0, 0.0, None, []
+    run.seq, run.step, run.frac, run.loss, run.util, run.curve = 0, 0, 0.0, None, None, []
     state.now.counts.attempts += 1
     state.now.counts.started += not run.attempts
     device = state.now.devices.get(event.device)
