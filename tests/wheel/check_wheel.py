@@ -30,6 +30,7 @@ def main() -> None:
         (decoys / "train.py").write_text("raise SystemExit('the decoy was trained')\n")
         for label, program in (("wheel", command), ("editable", Path(sys.executable).parent / "autoresearch-tui")):
             session(program, decoys, folder / f"home-{label}", label)
+            simulated(program, decoys, folder / f"home-simulated-{label}", label)
 
 
 def build(out: Path) -> Path:
@@ -70,6 +71,17 @@ def session(program: Path, cwd: Path, home: Path, label: str) -> None:
     [row] = json.loads(run("sql", "--json", "select count(*) as n from runs where val_bpb is not null"))
     assert row["n"] == RUNS, row
     print(f"{label}: {RUNS} runs, best observed {status['best']['observed']:.4f}")
+
+
+def simulated(program: Path, cwd: Path, home: Path, label: str) -> None:
+    """Simulate a session: in the wheel's environment without torch, from an empty home."""
+    environment = {**os.environ, "AUTORESEARCH_HOME": str(home)}
+    words = ("--executor", "sim", "--plain", "--gpus", "3xH100,1xH200", "--hours", "1", "--seed", "1")
+    call([str(program), "run", *words], cwd=cwd, env=environment)
+    status = json.loads(call([str(program), "status", "--json"], cwd=cwd, env=environment))
+    assert status["simulated"] is True, status
+    assert status["runs"]["finished"] > 20, status
+    print(f"{label}: simulated {status['runs']['finished']} runs, best confirmed {status['best']['confirmed']:.4f}")
 
 
 def call(command: list[str], *, cwd: Path, env: dict[str, str] | None = None) -> str:
