@@ -76,7 +76,7 @@ def _provenance(data: Path, date: str, counts: dict[str, int]) -> dict[str, Any]
     return {
         "script": "python -m bench.fit_surrogate",
         "date": date,
-        "source": "ferreirafabio/autoresearch-automl (arXiv 2603.24647): real five-minute H200 runs of karpathy/autoresearch",
+        "source": "ferreirafabio/autoresearch-automl (arXiv 2603.24647): five-minute H200 runs of Karpathy's file",
         "sha256": files,
         "rows": counts,
         "left_out": [

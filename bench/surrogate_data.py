@@ -1,4 +1,4 @@
-"""The published runs that the surrogate is fitted to and scored on, as setups (see docs/simulator.md for the mapping)."""
+"""The published runs that the surrogate is fitted to and scored on, as setups (mapping: docs/simulator.md)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sim.model import Setup
 
@@ -20,6 +20,17 @@ KNOBS: Final = (
 )  # fmt: skip
 FAMILIES: Final = ("centaur", "cma_es", "karpathy_agent_hps", "llambo", "optuna", "random", "smac")
 TRIALS: Final = "hpo_h200_trials.csv.gz"
+
+
+DEFAULTS: Final[dict[str, Any]] = {
+    "depth": 8, "aspect_ratio": 64, "head_dim": 128, "mlp_ratio": 4.0, "window_pattern": "SSSL",
+    "short_window_ratio": 0.5, "rope_base": 10000.0, "attention_scale": 1.0, "softcap": 15.0, "residual_init": 1.0,
+    "skip_init": 0.1, "total_batch": 2**19, "rows": 128, "embedding_lr": 0.6, "unembedding_lr": 0.004,
+    "matrix_lr": 0.04, "scalar_lr": 0.5, "weight_decay": 0.2, "adam_beta1": 0.8, "adam_beta2": 0.95,
+    "muon_momentum": 0.95, "muon_momentum_start": 0.85, "muon_momentum_ratio": 0.3, "muon_beta2": 0.95, "ns_steps": 5,
+    "warmup_ratio": 0.0, "warmdown_ratio": 0.5, "final_lr_frac": 0.0, "seq_len": SEQ_LEN, "vocab_size": VOCAB_SIZE,
+}  # fmt: skip
+"""Karpathy's default file."""
 
 
 class Trial(NamedTuple):
@@ -41,20 +52,13 @@ class Trial(NamedTuple):
     params_m: float
 
 
-def karpathy_setup(**changes: object) -> Setup:
+def karpathy_setup(**changes: Any) -> Setup:
     """Return Karpathy's default file as a setup, with changes; `aspect_ratio` gives the width by its rounding."""
-    values: dict[str, object] = dict(
-        depth=8, head_dim=128, mlp_ratio=4.0, window_pattern="SSSL", short_window_ratio=0.5, rope_base=10000.0,
-        attention_scale=1.0, softcap=15.0, residual_init=1.0, skip_init=0.1, total_batch=2**19, rows=128,
-        embedding_lr=0.6, unembedding_lr=0.004, matrix_lr=0.04, scalar_lr=0.5, weight_decay=0.2, adam_beta1=0.8,
-        adam_beta2=0.95, muon_momentum=0.95, muon_momentum_start=0.85, muon_momentum_ratio=0.3, muon_beta2=0.95,
-        ns_steps=5, warmup_ratio=0.0, warmdown_ratio=0.5, final_lr_frac=0.0, seq_len=SEQ_LEN, vocab_size=VOCAB_SIZE,
-    )  # fmt: skip
-    aspect = changes.pop("aspect_ratio", 64)
-    values |= changes
-    head, depth = int(values["head_dim"]), int(values["depth"])  # type: ignore[call-overload]
-    values.setdefault("width", -(-depth * int(aspect) // head) * head)  # type: ignore[call-overload]
-    return Setup(**values)  # type: ignore[arg-type]
+    values: dict[str, Any] = {**DEFAULTS, **changes}
+    aspect = int(values.pop("aspect_ratio"))
+    head, depth = int(values["head_dim"]), int(values["depth"])
+    values.setdefault("width", -(-depth * aspect // head) * head)
+    return Setup(**values)
 
 
 def family_of(run: str) -> str:
@@ -63,9 +67,9 @@ def family_of(run: str) -> str:
 
 def read_trials(path: Path) -> list[Trial]:
     """Read trials in the columns of hpo_h200_trials.csv.gz; runs whose agent edited the code are left out."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
-        rows = list(csv.DictReader(lines))
+    packed = path.read_bytes()
+    text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
     return [trial for row in rows if (trial := _trial(row)) is not None]
 
 

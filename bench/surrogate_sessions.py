@@ -82,17 +82,17 @@ def apply_edit(setup: Setup, text: str) -> Setup | None:
 
 
 _OTHERS: Final[dict[str, Callable[[re.Match[str]], dict[str, Any]]]] = {
-    r"^baseline DEPTH=12": lambda m: {"depth": 12, "width": 768, "total_batch": 2**18},
-    r"^baseline$": lambda m: {},
-    r"^halve batch": lambda m: {"total_batch": 2**18},
-    r"^depth 9 aspect_ratio 57": lambda m: {"depth": 9, "width": 640},
+    r"^baseline DEPTH=12": lambda _: {"depth": 12, "width": 768, "total_batch": 2**18},
+    r"^baseline$": lambda _: {},
+    r"^halve batch": lambda _: {"total_batch": 2**18},
+    r"^depth 9 aspect_ratio 57": lambda _: {"depth": 9, "width": 640},
     r"^depth (\d+).*?dim (\d+)": lambda m: {"depth": int(m[1]), "width": int(m[2])},
     r"^(S+L) (?:window )?pattern": lambda m: {"window_pattern": m[1]},
     r"short window (?:to )?1/(\d+)": lambda m: {"short_window_ratio": 1 / int(m[1])},
-    r"^multi-query": lambda m: {"structure": frozenset({"mqa"})},
-    r"^weight tying": lambda m: {"structure": frozenset({"weight-tying"})},
-    r"^parallel attn": lambda m: {"structure": frozenset({"parallel-blocks"})},
-    r"^DEPTH=12 ASPECT_RATIO=(?:80|75)": lambda m: {"width": 1024},
+    r"^multi-query": lambda _: {"structure": frozenset({"mqa"})},
+    r"^weight tying": lambda _: {"structure": frozenset({"weight-tying"})},
+    r"^parallel attn": lambda _: {"structure": frozenset({"parallel-blocks"})},
+    r"^DEPTH=12 ASPECT_RATIO=(?:80|75)": lambda _: {"width": 1024},
 }
 
 

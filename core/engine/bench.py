@@ -19,9 +19,9 @@ from core.executor import OWN_OUTCOMES
 from core.patching import (
     PatchError,
     apply_edits,
+    changed_constants,
     check_source,
     effective_fingerprint,
-    read_constants,
     revision_id,
     set_constants,
     unified_diff,
@@ -176,13 +176,3 @@ class EngineBench:
             )
         )
         return Accepted(exp, revision)
-
-
-def changed_constants(parent: str, child: str) -> dict[str, str]:
-    """Constants whose value differs from the parent's, as the child's literals."""
-    before, after = read_constants(parent), read_constants(child)
-    return {
-        name: constant.literal
-        for name, constant in after.items()
-        if name not in before or before[name].value != constant.value
-    }

@@ -1,7 +1,7 @@
 """Changing `train.py` as text: edits, constants, grids, checks, identities and diffs."""
 
 from core.patching.checks import MAX_SOURCE_BYTES, check_source
-from core.patching.constants import Constant, read_constants, set_constants
+from core.patching.constants import Constant, changed_constants, read_constants, set_constants
 from core.patching.describe import describe_change
 from core.patching.diff import apply_patch, unified_diff
 from core.patching.edits import Edit, apply_edits
@@ -19,6 +19,7 @@ __all__ = [
     "Value",
     "apply_edits",
     "apply_patch",
+    "changed_constants",
     "check_source",
     "describe_change",
     "effective_fingerprint",

@@ -42,6 +42,20 @@ def read_constants(source: str) -> dict[str, Constant]:
     return constants
 
 
+def changed_constants(parent: str, child: str) -> dict[str, str]:
+    """Return the constants whose value differs from the parent's, or that it lacks, as the child's literals.
+
+    Raises PatchError when either is not valid Python.
+    """
+    before, after = outline(parent), outline(child)
+    known = dict(zip(before.template.names, before.values, strict=True))
+    return {
+        name: literal
+        for name, value, literal in zip(after.template.names, after.values, after.literals, strict=True)
+        if name not in known or known[name] != value
+    }
+
+
 def set_constants(source: str, overrides: Mapping[str, Value]) -> str:
     """Return the source with the literals of some constants replaced; comments and format stay.
 

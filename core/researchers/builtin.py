@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from core.bench import Accepted, Bench, Proposal, Rejected
 from core.events import BASELINE, Limits
+from core.patching import read_constants
 from core.researchers.ideas import (
     Idea,
     combine,
@@ -139,7 +140,7 @@ class Agenda:
 
     def __init__(self, state: SessionState, base: str, source: str) -> None:
         self.base = base
-        self._state, self._source = state, source
+        self._state, self._constants = state, read_constants(source)
         self._inherited = _inherited_keys(state, base)
         self._moves = [idea for idea in first_moves(source) if not pointless(idea, self._inherited)]
         self._further = [idea for idea in steps_beyond(source, self._inherited) if not pointless(idea, self._inherited)]
@@ -172,7 +173,7 @@ class Agenda:
         if started is None or not _is_limited(started.limits):
             return None
         while self._joints_refused < _MAX_REFUSED:
-            idea = joint_move(self._source, self._joint_index, started.seed, self.base)
+            idea = joint_move(self._constants, self._joint_index, started.seed, self.base)
             if idea is not None and not pointless(idea, self._inherited):
                 if not self._tried(idea):
                     return idea

@@ -92,13 +92,12 @@ def combine(ideas: Sequence[Idea]) -> Idea | None:
     )
 
 
-def joint_move(source: str, index: int, *seed: int | str) -> Idea | None:
+def joint_move(constants: Mapping[str, Constant], index: int, *seed: int | str) -> Idea | None:
     """Small moves of two to four knobs at once, drawn anew for every `index`; None where none of these can move.
 
     The same seed and index always give the same move, so that a restarted researcher goes on where it was.
     """
     draw = random.Random("/".join(map(str, (*seed, index))))  # noqa: S311  a design, not a secret
-    constants = read_constants(source)
     movable = [knob for knob in KNOBS if knob.name in constants]
     changes: dict[str, str] = {}
     for knob in draw.sample(movable, min(len(movable), draw.randint(2, 4))):

@@ -119,7 +119,7 @@ def test_rows_repeat_only_where_the_loader_outruns_several_passes():
     assert fresh_share(2, 1.2, 1.7) == 1.0
     assert fresh_share(2, 3.0, 1.7) == pytest.approx(0.5)
     assert fresh_share(2, 3.0, 0.8) == 1.0  # the queue of kernels holds it back
-    assert 0.0 < fresh_share(16, 5.0, 1.7) < 0.5
+    assert 0.5 < fresh_share(4, 3.0, 1.7) < 1.0
 
 
 # ---- Devices and budgets ----
