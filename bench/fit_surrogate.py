@@ -12,11 +12,12 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 from scipy.optimize import least_squares
+from threadpoolctl import threadpool_limits
 
 from bench.surrogate_data import TRIALS, distinct, read_trials, usable
 from bench.surrogate_fit import CORRECTION_TOP_BPB, LAW_TOP_BPB, fit
 from sim.model import Cost, Forecast
-from sim.surrogate.coefficients import SHIPPED, Coefficients, CurveFit
+from sim.surrogate.coefficients import SHIPPED, Array, Coefficients, CurveFit
 from sim.surrogate.curve import loss_at
 
 CURVE_LOG: Final = "pr471_run.log"
@@ -26,7 +27,7 @@ CURVE_STEPS, CURVE_WARMDOWN, CURVE_FINAL = 608, 0.5, 0.1
 The other complete logs are of runs with 1/32 of the batch, whose curves fall more slowly.
 """
 _STEP: Final = re.compile(r"step (\d+) \((\d+\.\d)%\) \| loss: (\d+\.\d+)")
-_DIGITS: Final = 7
+_DIGITS: Final = 6
 
 
 def read_curve(path: Path) -> tuple[list[tuple[float, float]], float]:
@@ -47,17 +48,19 @@ def fit_curve(data: Path) -> CurveFit:
     thinned = np.array([point for point in points if point[0] > 0.1][::5])
     end = float(np.mean([loss for _, loss in points[-10:]]))
 
-    def residuals(theta: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def residuals(theta: Array) -> Array:
         knee, power, noise = np.exp(theta).tolist()
         forecast = Forecast(
             cost=Cost(0, 0.0), memory_mb=0, tokens_per_s=0, steps=0, utilisation=0, val_bpb=0, bpb_per_ln_steps=0,
             startup_s=0, score_s=0, loss_start=math.log(8192), loss_end=end,
             loss_shape=(knee / CURVE_STEPS, power, noise, 0.0, CURVE_WARMDOWN, CURVE_FINAL),
         )  # fmt: skip
-        return np.array([loss_at(forecast, frac) for frac in thinned[:, 0]]) - thinned[:, 1]
+        said = np.array([loss_at(forecast, frac) for frac in thinned[:, 0]])
+        errors: Array = said - thinned[:, 1]
+        return errors
 
-    found = least_squares(residuals, np.log([20.0, 0.8, 0.04])).x
-    return CurveFit(*np.exp(found).tolist(), end / math.log(2) / bpb)
+    knee, power, noise = np.exp(least_squares(residuals, np.log([20.0, 0.8, 0.04])).x).tolist()
+    return CurveFit(knee, power, noise, end / math.log(2) / bpb)
 
 
 def _rounded(value: Any) -> Any:
@@ -107,7 +110,9 @@ def main() -> None:
     trials = read_trials(args.data / TRIALS)
     good = usable(trials)
     counts = {"read": len(trials), "usable": len(good), "distinct": len(distinct(good))}
-    write(fit(trials, fit_curve(args.data)), _provenance(args.data, args.date, counts), args.out)
+    with threadpool_limits(limits=1):  # sums in another order have other last bits, and optimisers amplify them
+        found = fit(trials, fit_curve(args.data))
+    write(found, _provenance(args.data, args.date, counts), args.out)
     print(f"{args.out}: {counts}")
 
 

@@ -63,7 +63,7 @@ def _memory_mb(home: str, follower: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            command = (folder / "cmdline").read_bytes().decode().split("\0")
+            command = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
             pages = (folder / "smaps_rollup").read_text()
         except OSError:
             continue

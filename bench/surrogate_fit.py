@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, cholesky
 from scipy.optimize import least_squares, minimize, nnls
 
@@ -35,8 +36,10 @@ UNTIMED_STEPS: Final = 11
 QUEUE_LAYERS: Final = (12.5, 13.1, 13.7, 14.3, 15.0, 16.0)
 LAW_TOP_BPB: Final = 1.3
 CORRECTION_TOP_BPB: Final = 1.15
-CORRECTION_POINTS: Final = 512
+CORRECTION_POINTS: Final = 768
 LENGTH_ROWS: Final = 1200
+MOST_WEIGHT: Final = 50.0
+"""A knob vector that was run this often counts as often, one that was run more often no more."""
 
 
 # ---- Memory and speed ----
@@ -86,7 +89,8 @@ def fit_speed(trials: Sequence[Trial]) -> SpeedFit:
         loader = _reweighted(loader_terms[by_loader], target[by_loader], 0.004, 6)
         gpu_s, loader_s = gpu_terms @ gpu, loader_terms @ loader
         by_gpu, by_loader = gpu_s > 1.03 * loader_s, loader_s > 1.1 * gpu_s
-    return SpeedFit(tuple(gpu.tolist()), *loader.tolist(), UNTIMED_STEPS, QUEUE_LAYERS[2])
+    pass_s, row_s, each_s = loader.tolist()
+    return SpeedFit(tuple(gpu.tolist()), pass_s, row_s, each_s, UNTIMED_STEPS, QUEUE_LAYERS[0])
 
 
 def fit_overhead(trials: Sequence[Trial], eval_tokens: float = 20_971_520) -> OverheadFit:
@@ -159,19 +163,21 @@ def fit_law(x: Array, bpb: Array, prior: float = 0.06) -> tuple[LawFit, float]:
 
     def residuals(values: Array) -> Array:
         predicted = law(_law_of(start + values * scale), x)
-        return np.r_[np.log(np.maximum(predicted - WARP, 1e-3)) - target, prior * values]
+        errors: Array = np.log(np.maximum(predicted - WARP, 1e-3)) - target
+        return np.concatenate([errors, prior * values])
 
     bounds = ((low - start) / scale - 1e-9, (high - start) / scale + 1e-9)
     inside = np.clip(np.zeros(len(start)), bounds[0] + 1e-6, bounds[1] - 1e-6)
     found = least_squares(residuals, inside, bounds=bounds, loss="soft_l1", f_scale=0.06, max_nfev=150)
-    return _law_of(start + found.x * scale), float(found.cost)
+    return _law_of(np.clip(start + found.x * scale, low, high)), float(found.cost)
 
 
 # ---- The correction ----
 
 
 def _squares(a: Array, b: Array) -> Array:
-    return np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2.0 * a @ b.T, 0.0)
+    squares: Array = np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2.0 * a @ b.T, 0.0)
+    return squares
 
 
 def _evidence(theta: Array, z: Array, y: Array, noise: Array, prior: float) -> tuple[float, Array]:
@@ -197,19 +203,19 @@ def _evidence(theta: Array, z: Array, y: Array, noise: Array, prior: float) -> t
     return float(value), gradient
 
 
-def _pivots(z: Array, count: int) -> list[int]:
-    """Choose inducing points greedily, each where the ones before explain least (pivoted Cholesky of the kernel)."""
-    left = np.ones(len(z))
-    rows = np.zeros((min(count, len(z)), len(z)))
-    chosen: list[int] = []
-    for n in range(len(rows)):
-        pivot = int(np.argmax(left))
-        chosen.append(pivot)
-        row = matern(_squares(z[pivot : pivot + 1], z))[0] - rows[:n, pivot] @ rows[:n]
-        rows[n] = row / math.sqrt(max(left[pivot], 1e-12))
-        left = np.maximum(left - rows[n] ** 2, 0.0)
-        left[pivot] = 0.0
-    return chosen
+def _centres(z: Array, count: int, some: NDArray[np.int64]) -> Array:
+    """Return inducing points: the centres of clusters of the data (Lloyd's algorithm from a fixed choice of them).
+
+    They lie where the runs do, and are no copies of them.
+    """
+    centres: Array = z[some[:count]]
+    for _ in range(12):
+        nearest = np.argmin(_squares(z, centres), axis=1)
+        members = np.bincount(nearest, minlength=len(centres))
+        sums = np.zeros_like(centres)
+        np.add.at(sums, nearest, z)
+        centres = sums[members > 0] / members[members > 0][:, None]
+    return centres
 
 
 def fit_correction(x: Array, rest: Array, runs: Array, points: int = CORRECTION_POINTS) -> CorrectionFit:
@@ -222,9 +228,10 @@ def fit_correction(x: Array, rest: Array, runs: Array, points: int = CORRECTION_
     warped = warp_columns(x)
     mean, scale = warped.mean(0), np.maximum(warped.std(0), 1e-3)
     z = (warped - mean) / scale
-    noise = 1.0 / np.minimum(runs, 3.0)
+    noise = 1.0 / np.minimum(runs, MOST_WEIGHT)
     d = z.shape[1]
-    some = np.random.default_rng(0).permutation(len(z))[:LENGTH_ROWS]
+    order = np.random.default_rng(0).permutation(len(z))
+    some = order[:LENGTH_ROWS]
     start = np.r_[np.full(d, math.log(3.0)), math.log(rest.std()), math.log(0.1 * rest.std())]
     found = minimize(
         _evidence, start, args=(z[some], rest[some], noise[some], 0.2), jac=True, method="L-BFGS-B",
@@ -232,13 +239,17 @@ def fit_correction(x: Array, rest: Array, runs: Array, points: int = CORRECTION_
     )  # fmt: skip
     lengths, amplitude, level = np.exp(found.x[:d]), math.exp(2 * found.x[d]), math.exp(2 * found.x[d + 1])
     scaled = z / lengths
-    kept = scaled[_pivots(scaled, points)]
+    kept = _centres(scaled, points, order)
     among = amplitude * matern(_squares(kept, kept)) + 1e-6 * amplitude * np.eye(len(kept))
     across = amplitude * matern(_squares(kept, scaled))
     weighed = across / (level * noise)
     solved = cho_solve(cho_factor(among + weighed @ across.T), weighed @ rest)
     return CorrectionFit(
-        *(tuple(column.tolist()) for column in (mean, scale, low, high, lengths)),
+        mean=tuple(mean.tolist()),
+        scale=tuple(scale.tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+        lengths=tuple(lengths.tolist()),
         points=tuple(tuple(row) for row in (kept * lengths).tolist()),
         weights=tuple((amplitude * solved).tolist()),
     )

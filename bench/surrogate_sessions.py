@@ -14,6 +14,7 @@ from bench.surrogate_data import karpathy_setup
 from sim.gpus import H100, H200, GpuClass
 from sim.model import Setup
 from sim.surrogate import forecast
+from sim.surrogate.effects import KNOB_EFFECTS
 
 KARPATHY: Final = "karpathy_h100_mar8.tsv"
 PR158: Final = "pr158_h200_mar10.tsv"
@@ -46,11 +47,13 @@ _NUMBERS: Final = {
 class Edit(NamedTuple):
     """One run of a session: its description, its score and the incumbent's before it; what was forecast of both.
 
-    `known` where the edit is one that the surrogate models.
+    `known` where the edit is one that the surrogate models; `blind` where that comes from the H200 runs alone: effects
+    of other knobs and structures were read off this very session, among others.
     """
 
     text: str
     known: bool
+    blind: bool
     kept: bool
     memory_gb: float
     real: float
@@ -111,13 +114,19 @@ def replay(path: Path, gpu: GpuClass) -> list[Edit]:
         setup = incumbent if tried is None else tried
         said, before = forecast(setup, gpu, 300.0), forecast(incumbent, gpu, 300.0)
         if best == best:
+            blind = known and _beyond_fit(setup) == _beyond_fit(incumbent)
             edits.append(
-                Edit(row["description"], known, row["status"] == "keep", float(row["memory_gb"]), score, best,
+                Edit(row["description"], known, blind, row["status"] == "keep", float(row["memory_gb"]), score, best,
                      said.val_bpb, before.val_bpb, said.memory_mb / 1024)
             )  # fmt: skip
         if row["status"] == "keep":
             incumbent, best = setup, score
     return edits
+
+
+def _beyond_fit(setup: Setup) -> tuple[Any, ...]:
+    """Return all of a setup that the fit does not speak of."""
+    return (setup.structure, *(getattr(setup, effect.knob) for effect in KNOB_EFFECTS))
 
 
 def _tried(incumbent: Setup, text: str) -> Setup | None:

@@ -50,7 +50,7 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Wake(msgspec.Struct, frozen=True):
-    """What a wait ended on: runs that are queued or owed, and runs that are settled."""
+    """What a wait ended on: runs that wait and are not evidence, and runs that are settled."""
 
     queued: int
     settled: int
@@ -69,9 +69,17 @@ class Bench(Protocol):
         """Check, record and queue experiments. Raises BenchClosed."""
 
     async def wait(
-        self, *, queue_below: int | None = None, settled_above: int | None = None, until_s: float | None = None
+        self,
+        *,
+        queue_below: int | None = None,
+        settled_above: int | None = None,
+        heard_above: int | None = None,
+        until_s: float | None = None,
     ) -> Wake:
-        """Return when fewer than `queue_below` runs wait, more than `settled_above` are settled, or at `until_s`.
+        """Return when fewer than `queue_below` runs wait, more than `settled_above` are settled, more than
+        `heard_above` commands were given, or at `until_s`.
+
+        Runs that the engine queued as evidence do not count: they wait for one device class, and others may idle.
 
         All thresholds are absolute, so that a restarted researcher waits for the same thing. Raises BenchClosed.
         """

@@ -33,15 +33,16 @@ def binding_limit(state: SessionState) -> tuple[str, str] | None:
     if limits.hours is not None and state.now.t_s + expected_s > limits.hours * 3600.0:
         return "hours", f"the next run would not end within {limits.hours:g} h"
     if limits.runs is not None and counts.started - state.again >= limits.runs:
-        return "runs", f"{limits.runs} runs are done or under way"
+        return "runs", "1 run is done or under way" if limits.runs == 1 else f"{limits.runs} runs are done or under way"
     if limits.gpu_hours is not None:
         reserved_s = state.now.allocated_s + (state.flying + 1) * expected_s
         if reserved_s > limits.gpu_hours * 3600.0:
             return "gpu_hours", f"the next run would pass {limits.gpu_hours:g} device-hours"
-    return _failures(limits, counts.consecutive_failures)
+    return _failures(limits, counts.consecutive_failures, len(state.now.devices))
 
 
-def _failures(limits: Limits, consecutive: int) -> tuple[str, str] | None:
-    if limits.consecutive_failures is not None and consecutive >= limits.consecutive_failures:
+def _failures(limits: Limits, consecutive: int, devices: int) -> tuple[str, str] | None:
+    """Failures end sooner than runs that train: with many devices a whole round of them may come first."""
+    if limits.consecutive_failures is not None and consecutive >= max(limits.consecutive_failures, devices):
         return "consecutive_failures", f"{consecutive} runs in a row failed"
     return None

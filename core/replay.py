@@ -12,8 +12,9 @@ from typing import Final, Literal
 from core.events import RunFinished, Verdict
 from core.journal import START, JournalDamaged, Position, Tail
 from core.journal.reader import Placed
+from core.keyframe import Keyframe, keyframe, restore
 from core.reduce import apply
-from core.state import Keyframe, SessionState, keyframe, restore
+from core.state import SessionState
 
 KEYFRAME_EVERY: Final = 2_000
 """Least events between keyframes: folding that many takes a few milliseconds, so any seek stays well under 50."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from typing import Literal
 
@@ -334,7 +333,7 @@ class SessionState:
     def reference_class(self) -> str | None:
         """The device class that best values and verdicts refer to: that of the baseline, once it is proposed.
 
-        Before, the class with most devices (ties: the name that sorts first). It never changes in a session, or
+        Before, the class with most devices (ties: the one that was seen first). It never changes in a session, or
         the evidence so far would refer to another class than the evidence to come.
         """
         if self.ledger.experiments and self.ledger.experiments[0].cls is not None:
@@ -342,7 +341,7 @@ class SessionState:
         tally: dict[str, int] = {}
         for device in self.now.devices.values():
             tally[device.cls] = tally.get(device.cls, 0) + 1
-        return min(tally, key=lambda cls: (-tally[cls], cls)) if tally else None
+        return max(tally, key=lambda cls: tally[cls]) if tally else None
 
     @property
     def in_flight(self) -> list[Run]:
@@ -353,6 +352,11 @@ class SessionState:
     def waiting(self) -> int:
         """How many runs are queued or owed."""
         return len(self.now.queue) + len(self.now.queue_first) + len(self.now.owed)
+
+    @property
+    def backlog(self) -> int:
+        """How many runs wait or are owed that are not evidence: evidence is pinned to a class, these go anywhere."""
+        return len(self.now.queue) + sum(owed.reason == "screen" for owed in self.now.owed)
 
     @property
     def settled(self) -> int:
@@ -371,37 +375,3 @@ class SessionState:
         if now.stop:
             return "stopping"
         return "paused" if now.paused else "running"
-
-
-class Keyframe(msgspec.Struct, frozen=True):
-    """A copy of the open part and the ledger's lengths: enough to go on from event `n`."""
-
-    n: int
-    t_s: float
-    open: bytes
-    lengths: tuple[int, ...]
-
-
-_open_encoder = msgspec.msgpack.Encoder(order="deterministic")
-_open_decoder = msgspec.msgpack.Decoder(OpenState)
-
-
-def keyframe(state: SessionState) -> Keyframe:
-    """Copy what can change; costs grow with devices and open runs only."""
-    return Keyframe(state.now.n, state.now.t_s, _open_encoder.encode(state.now), state.ledger.lengths())
-
-
-def restore(frame: Keyframe, ledger: Ledger) -> SessionState:
-    """The state at a keyframe; `ledger` is any later ledger of the same journal."""
-    return SessionState(_open_decoder.decode(frame.open), ledger.prefix(frame.lengths))
-
-
-def state_hash(state: SessionState) -> str:
-    """SHA-256 over the whole state: equal for equal folds, whatever way they were reached.
-
-    Defaults are left out, so that a field which a later release adds does not change the hash of older journals.
-    """
-    digest = hashlib.sha256(_open_encoder.encode(state.now))
-    for name in Ledger.LISTS:
-        digest.update(_open_encoder.encode(getattr(state.ledger, name)))
-    return digest.hexdigest()

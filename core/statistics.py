@@ -174,12 +174,26 @@ def mean_elsewhere(state: SessionState, exp: str, cls: str, other: str) -> float
 
 
 def judge(state: SessionState, exp: str) -> Verdict | None:
-    """The verdict that the evidence supports now, or None while its reference is still being measured.
+    """The verdict that the evidence supports now, with what must be known of it; None while the reference is measured.
 
     The rule (docs/decisions/04): difference of means on the reference class against t * s * sqrt(1/n1 + 1/n2), with s
     pooled over all replicated experiments there; the runs that nominated the candidate are left out; each look
     spends its stated alpha.
     """
+    verdict = _judged(state, exp)
+    if verdict is not None and (notes := _notes(state, exp)):
+        usual = {*_notes(state, BASELINE), *_notes(state, state.now.incumbent or BASELINE)}
+        verdict.reason = "; ".join((verdict.reason, *(note for note in notes if note not in usual)))
+    return verdict
+
+
+def _notes(state: SessionState, exp: str) -> list[str]:
+    """What must be known of an experiment's scores, each thing once."""
+    parts = [part for run in state.ledger.runs_of.get(exp, ()) for part in run.note.split("; ") if part]
+    return list(dict.fromkeys(parts))
+
+
+def _judged(state: SessionState, exp: str) -> Verdict | None:
     proposal = state.experiment(exp)
     cls = state.reference_class()
     if proposal is None or cls is None:
@@ -205,20 +219,19 @@ def _judge_baseline(state: SessionState, exp: str, cls: str) -> Verdict:
     spread = pooled_spread([values])
     if spread is None:
         runs = state.ledger.runs_of.get(exp, [])
-        return Verdict(
-            exp=exp,
-            verdict="undecided",
-            reason="the baseline has fewer than two scores" + (f"; {_failure_words(runs[-1])}" if runs else ""),
-        )
+        simulated = state.now.started is not None and state.now.started.simulated
+        told = f"; {_failure_words(runs[-1], has_log=not simulated)}" if runs else ""
+        return Verdict(exp=exp, verdict="undecided", reason=f"the baseline has fewer than two scores{told}")
     center = math.fsum(values) / len(values)
     reason = f"the reference: {center:.4f} over {len(values)} seeds, one run varies by {spread.sd:.4f} (sd) on {cls}"
     evidence = Evidence(cls=cls, n=len(values), mean=center, n_ref=0, mean_ref=None, ref="", sd=spread.sd, df=spread.df)
     return Verdict(exp=exp, verdict="kept", reason=reason, evidence=evidence)
 
 
-def _failure_words(run: Run) -> str:
+def _failure_words(run: Run, *, has_log: bool) -> str:
     told = f": {run.failure}" if run.failure else ""
-    return f"its last run ended as {run.outcome}{told} (see runs/{run.attempt}/output.log)"
+    where = f" (see runs/{run.attempt}/output.log)" if has_log else ""
+    return f"its last run ended as {run.outcome}{told}{where}"
 
 
 def _judge_crowned(state: SessionState, exp: str, reference: str) -> Verdict:

@@ -258,7 +258,7 @@ class SessionApp(App[None]):
 
     def _can_ask(self) -> bool:
         if self._commands is None:
-            self.notify("This is a recording: there is no engine to ask.", markup=False)
+            self._tell("This is a recording: there is no engine to ask.")
         return self._commands is not None
 
     def _ask(self, verb: str, arg: str = "") -> None:
@@ -269,10 +269,15 @@ class SessionApp(App[None]):
         try:
             reply = await self._commands.send(verb, arg)
         except Exception as error:  # noqa: BLE001  whatever a command meets, the reader reads it and the screen stays
-            self.notify(str(error), severity="error", markup=False)
+            self._tell(str(error), severity="error")
         else:
-            self.notify(reply, markup=False)
+            self._tell(reply)
         self.tick()
+
+    def _tell(self, text: str, *, severity: Literal["information", "error"] = "information") -> None:
+        """Say something in a corner, in place of what was said before: a stack of answers would hide the panes."""
+        self.clear_notifications()
+        self.notify(text, severity=severity, markup=False)
 
     def _fatal_error(self) -> None:
         """In place of a traceback over the terminal: a file that holds it, and a sentence that names the file."""

@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from core.events import Limits
+from core.executor import ExecutorError
 from core.profile import Profile, choose_profile
 from core.registry import EXECUTORS, RESEARCHERS, UnknownName, names
 from core.session import SessionConfig, SessionError, SessionFolder, all_sessions, check_name, create_session
@@ -159,9 +160,12 @@ def _simulated(asked: Asked, seed: int) -> _Place:
     if asked.budget_steps or asked.corpus or asked.sandbox != "auto":
         raise UserError("--budget-steps, --corpus and --sandbox mean nothing in a simulated session: leave them out", 2)
     gpus = DEFAULT_MIX if asked.gpus is None else asked.gpus
-    mix = parse_mix(gpus)
     faults = asked.faults or "default"
-    parse_faults(faults)
+    try:
+        mix = parse_mix(gpus)
+        parse_faults(faults)
+    except ExecutorError as error:
+        raise UserError(str(error), 2) from None
     python = check_python(asked.train_python) if asked.train_python else sys.executable
     profiler = Profiler.find(python, Path())
     unlimited = asked.hours is None and asked.runs is None and asked.gpu_hours is None

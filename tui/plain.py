@@ -29,7 +29,8 @@ def follow(folder: SessionFolder, *, started_here: bool) -> int:
     """
     state = SessionState()
     try:
-        _say(f"session {folder.config().name}; Ctrl-C leaves it working")
+        config = folder.config()
+        _say(f"session {config.name}{' (simulated)' if config.simulated else ''}; Ctrl-C leaves it working")
         _follow(folder, state)
     except KeyboardInterrupt:
         return _interrupted(folder, started_here=started_here)

@@ -35,10 +35,10 @@ def verdict_line(verdict: Verdict) -> str:
 def summary_lines(summary: Summary) -> list[str]:
     """The figures of a session in words."""
     runs, best, gpus = summary.runs, summary.best, summary.gpus
-    kind = "SIMULATED, " if summary.simulated else ""
+    kind = ": SIMULATED, nothing was trained" if summary.simulated else ""
     lines = [
         f"session   {summary.session} ({summary.id})",
-        f"by        the {summary.researcher} researcher on the {kind}{summary.executor} executor",
+        f"by        the {summary.researcher} researcher on the {summary.executor} executor{kind}",
         f"state     {summary.state}"
         + (f": {summary.reason}" if summary.reason else "")
         + f", {clock(summary.seconds)}",

@@ -170,31 +170,33 @@ def _assemble(
             else config.options,
         )
     )
-    opening = Opening(
-        SessionStarted(
-            session=_simulated_id(config, source) if config.simulated else config.session,
-            name=config.title if config.simulated else config.name,
-            seed=config.seed,
-            simulated=config.simulated,
-            epoch=SIMULATED_EPOCH_S if config.simulated else config.created_unix_s,
-            executor=config.executor,
-            researcher=config.researcher,
-            limits=config.limits,
-            target=Target(
-                budget_s=config.budget_s,
-                budget_kind=config.budget_kind,
-                seq_len=config.seq_len,
-                eval_tokens=config.eval_tokens,
-                profile=config.profile,
-                corpus=config.corpus_sha256,
-                harness=sha256_of(target_dir / "harness.py"),
-            ),
-            version=config.version,
-        ),
-        source,
-    )
     recorder = Recorder(journal, state, clock, wall=None if config.simulated else time.time)
+    opening = Opening(_started(config, source), source)
     return Engine(state, recorder, clock, executor, researcher_factory(config.researcher)(), opening)
+
+
+def _started(config: SessionConfig, source: str) -> SessionStarted:
+    """The session's first event."""
+    return SessionStarted(
+        session=_simulated_id(config, source) if config.simulated else config.session,
+        name=config.title if config.simulated else config.name,
+        seed=config.seed,
+        simulated=config.simulated,
+        epoch=SIMULATED_EPOCH_S if config.simulated else config.created_unix_s,
+        executor=config.executor,
+        researcher=config.researcher,
+        limits=config.limits,
+        target=Target(
+            budget_s=config.budget_s,
+            budget_kind=config.budget_kind,
+            seq_len=config.seq_len,
+            eval_tokens=config.eval_tokens,
+            profile=config.profile,
+            corpus=config.corpus_sha256,
+            harness=sha256_of(Path(config.target_dir) / "harness.py"),
+        ),
+        version=config.version,
+    )
 
 
 def _simulated_id(config: SessionConfig, source: str) -> str:

@@ -51,15 +51,21 @@ class EngineBench:
         return [*answers, *(Rejected(proposal.title, too_many) for proposal in batch[MAX_BATCH:])]
 
     async def wait(
-        self, *, queue_below: int | None = None, settled_above: int | None = None, until_s: float | None = None
+        self,
+        *,
+        queue_below: int | None = None,
+        settled_above: int | None = None,
+        heard_above: int | None = None,
+        until_s: float | None = None,
     ) -> Wake:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def look() -> None:
-            queued, settled = self.state.waiting, self.state.settled
+            queued, settled = self.state.backlog, self.state.settled
             reached = (
                 (queue_below is not None and queued < queue_below)
                 or (settled_above is not None and settled > settled_above)
+                or (heard_above is not None and len(self.state.ledger.commands) > heard_above)
                 or (until_s is not None and self._engine.clock.now() >= until_s)
                 or self._closing()
             )
@@ -72,7 +78,7 @@ class EngineBench:
             look()
             await done
         self._check_open()
-        return Wake(self.state.waiting, self.state.settled)
+        return Wake(self.state.backlog, self.state.settled)
 
     async def confirm(self, exp: str, *, seeds: int, device_class: str | None, call: str) -> None:
         self._check_open()

@@ -79,6 +79,8 @@ def _queue(state: SessionState) -> AnyEvent | None:
 
 def _judge(state: SessionState) -> AnyEvent | None:
     """Give every experiment whose runs are all in the verdict that its evidence supports."""
+    if state.now.incumbent is None and BASELINE in state.now.pending:
+        return None  # there is nothing yet to judge against
     for exp in state.now.judge:
         verdict = judge(state, exp)
         if verdict is not None:

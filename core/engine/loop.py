@@ -72,7 +72,7 @@ class Engine:
         self._over = asyncio.Event()
         self._failure: BaseException | None = None
         self._waiters: list[Callable[[], None]] = []
-        recorder.on_space = self.settle
+        recorder.on_disk = self.settle
 
     async def open(self) -> None:
         """Find the devices and record how the session begins. Raises ExecutorError."""
@@ -262,8 +262,9 @@ class Engine:
     # -- time
 
     def _keep_time(self) -> None:
-        """A pause stops the session's time once nothing runs any more."""
-        if self.state.now.paused and not self.state.flying:
+        """A pause stops the session's time once nothing runs any more; a full disk stops a world of our own at once."""
+        lost_on_disk = "disk" in self.state.now.limits_hit and not self._executor.external
+        if lost_on_disk or (self.state.now.paused and not self.state.flying):
             self.clock.pause()
         else:
             self.clock.resume()

@@ -19,7 +19,8 @@ from core.state import SessionState
 
 BASELINE_SEEDS = 4
 """Replicates of the baseline on the reference class: three degrees of freedom for the first noise estimate."""
-BASELINE_SEEDS_ELSEWHERE = 2
+BASELINE_SEEDS_ELSEWHERE = 4
+"""As many on every other class: how the classes differ decides what is screened there, so it must be known as well."""
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ class Recorder:
         wall: Callable[[], float] | None = time.time,
     ) -> None:
         self._journal, self._state, self._clock, self._wall = journal, state, clock, wall
-        self.on_space: Callable[[], None] = lambda: None
-        """Called after a full disk has room again."""
+        self.on_disk: Callable[[], None] = lambda: None
+        """Called after a disk became full, or has room again."""
         self._timer: asyncio.TimerHandle | None = None
         self._abandoned = asyncio.Event()
 
@@ -90,7 +90,7 @@ class Recorder:
             return
         if self._journal.restore_reserve():
             self.record(LimitHit(limit="disk", detail="the disk has room again", cleared=True))
-            asyncio.get_running_loop().call_soon(self.on_space)
+            asyncio.get_running_loop().call_soon(self.on_disk)
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_DISK_RETRY_S, self._commit)
 
@@ -100,6 +100,7 @@ class Recorder:
             detail = f"{sentence}; free some space and the session goes on"
             sys.stderr.write(f"{detail}\n")
             self.record(LimitHit(limit="disk", detail=detail))
+            asyncio.get_running_loop().call_soon(self.on_disk)
         if self._journal.release_reserve():
             self._commit()
         elif self._timer is None:

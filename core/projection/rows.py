@@ -235,6 +235,7 @@ def attempt(context: Context, attempt: OpenAttempt, end: RunFinished | None, end
         attempt.intent_t_s,
         attempt.started_t_s,
         None if end is None else end.t,
+        context.simulated,
     )
 
 

@@ -38,7 +38,7 @@ create table attempts (
     steps bigint, tokens bigint, train_s double, startup_s double, score_s double, peak_mem_mb double,
     probes bigint, eval_tokens bigint, corpus varchar,
     intent_at timestamp, started_at timestamp, ended_at timestamp,
-    intent_t_s double, started_t_s double, ended_t_s double
+    intent_t_s double, started_t_s double, ended_t_s double, simulated boolean
 );
 create table metrics (
     session_id varchar, run_id varchar, attempt_id varchar, experiment_id varchar, n bigint, logged_at timestamp,
@@ -77,7 +77,7 @@ with scores as (
 select rank() over (
         partition by c.session_id, c.device_class order by c.mean_bpb nulls last, c.best_bpb
     ) as place,
-    c.session_id, c.experiment_id, e.title, e.revision, c.device_class,
+    c.session_id, c.experiment_id, e.title, e.revision, s.simulated, c.device_class,
     c.device_class = s.reference_class as reference, c.mean_bpb, c.sd_bpb, c.n, c.best_bpb, c.scored_runs,
     e.verdict, e.delta_bpb, e.delta_low, e.delta_high
 from scores c
@@ -85,7 +85,7 @@ join sessions s using (session_id)
 left join experiments e using (session_id, experiment_id);
 
 create view best_so_far as
-select session_id, device_class, ended_at, ended_t_s, run_id, experiment_id, val_bpb, least(before, val_bpb) as best_bpb,
+select session_id, simulated, device_class, ended_at, ended_t_s, run_id, experiment_id, val_bpb, least(before, val_bpb) as best_bpb,
     before is null or val_bpb < before as improved
 from (
     select *, min(val_bpb) over (

@@ -50,18 +50,20 @@ class BuiltinResearcher:
         await bench.note(_GREETING, call="builtin:greeting")
         state = bench.state
         while True:
+            heard = len(state.ledger.commands)
             await self._hear(bench)
             await self._rebase(bench)
             if _baseline_failed(state):
                 return _why_no_baseline(state)
             wanted = _queue_wanted(state)
-            full = state.waiting >= wanted
+            full = state.backlog >= wanted
             idea = None if full else await self._next_idea(bench)
             if idea is not None:
                 await self._propose(bench, idea)
             elif state.waiting or state.now.pending or state.now.wanted or state.now.judge:
                 # A result may make a new base, so every one is looked at, however full the queue is.
-                await bench.wait(settled_above=state.settled, queue_below=wanted if full else None)
+                below = wanted if full else None
+                await bench.wait(settled_above=state.settled, queue_below=below, heard_above=heard)
             else:
                 return "every idea of the catalogue has been tried on the incumbent"
 
@@ -172,8 +174,9 @@ class Agenda:
         started = self._state.now.started
         if started is None or not _is_limited(started.limits):
             return None
+        barred = self._standing.failed
         while self._joints_refused < _MAX_REFUSED:
-            idea = joint_move(self._constants, self._joint_index, started.seed, self.base)
+            idea = joint_move(self._constants, self._joint_index, barred, started.seed, self.base)
             if idea is not None and not pointless(idea, self._inherited):
                 if not self._tried(idea):
                     return idea

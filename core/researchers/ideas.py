@@ -92,16 +92,17 @@ def combine(ideas: Sequence[Idea]) -> Idea | None:
     )
 
 
-def joint_move(constants: Mapping[str, Constant], index: int, *seed: int | str) -> Idea | None:
+def joint_move(constants: Mapping[str, Constant], index: int, barred: Collection[str], *seed: int | str) -> Idea | None:
     """Small moves of two to four knobs at once, drawn anew for every `index`; None where none of these can move.
 
-    The same seed and index always give the same move, so that a restarted researcher goes on where it was.
+    The same arguments always give the same move, so that a restarted researcher goes on where it was. `barred` holds
+    keys of single moves that failed: no knob goes that way here.
     """
     draw = random.Random("/".join(map(str, (*seed, index))))  # noqa: S311  a design, not a secret
     movable = [knob for knob in KNOBS if knob.name in constants]
     changes: dict[str, str] = {}
     for knob in draw.sample(movable, min(len(movable), draw.randint(2, 4))):
-        literal = _drawn(knob, constants[knob.name], draw)
+        literal = _drawn(knob, constants[knob.name], draw, barred)
         if literal is not None:
             changes[knob.name] = literal
     if not changes:
@@ -116,14 +117,16 @@ def joint_move(constants: Mapping[str, Constant], index: int, *seed: int | str) 
     )
 
 
-def _drawn(knob: Knob, constant: Constant, draw: random.Random) -> str | None:
+def _drawn(knob: Knob, constant: Constant, draw: random.Random, barred: Collection[str]) -> str | None:
     """A value near a knob's present one as a literal, or None where it has no other."""
     if knob.kind == "choice":
-        return draw.choice(_other_choices(knob, constant))
+        choice = draw.choice(_other_choices(knob, constant))
+        return None if f"knob:{knob.name}:{choice}" in barred else choice
     value = constant.value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return _step(knob, value, draw.choice((-1, 1)) if knob.integer else draw.uniform(-1.0, 1.0))
+    steps = draw.choice((-1, 1)) if knob.integer else draw.uniform(-1.0, 1.0)
+    return None if f"knob:{knob.name}:{'up' if steps > 0 else 'down'}" in barred else _step(knob, value, steps)
 
 
 def pointless(idea: Idea, kept_keys: Collection[str]) -> bool:

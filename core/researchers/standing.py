@@ -29,6 +29,8 @@ class Standing:
         self._sums: defaultdict[tuple[str, bool], tuple[int, float]] = defaultdict(lambda: (0, 0.0))
         self._baseline_squares = 0.0
         self._scored_or_failed: set[str] = set()
+        self.failed: set[str] = set()
+        """Keys of ideas, alone or combined, whose runs ended without a score: out of memory, diverged, crashed."""
         self._tries: dict[str, tuple[str, str]] = {}  # experiment: (key of the idea, its base)
         self._settled_on: defaultdict[str, int] = defaultdict(int)
 
@@ -45,6 +47,8 @@ class Standing:
             self._settled_on[(experiment.parent if experiment is not None else None) or ""] += 1
             if run.outcome != "cancelled":
                 self._scored_or_failed.add(run.exp)
+            if run.outcome in ("oom", "nan", "crash") and run.exp in self._tries:
+                self.failed.add(self._tries[run.exp][0])
             if run.scored and run.device_class == cls and run.val_bpb is not None:
                 self._add(run, run.val_bpb)
         self._runs_read = len(ledger.runs)

@@ -22,13 +22,12 @@ from sim.model import Cost
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's sizes, as far as its cost goes; `windows` counts the positions that each layer sees."""
+    """A model's sizes, as far as its cost goes; `attended` sums the positions that its layers see."""
 
     depth: int
     width: int
     head_dim: int
-    windows: tuple[int, ...]
-    seq_len: int
+    attended: int
     vocab_size: int
 
 
@@ -50,8 +49,8 @@ def structural_cost(structure: Structure, shape: Shape, constants: Mapping[str, 
         if feature.name in {"bigram", "trigram"}:
             looked_up += int(amount_of(feature, constants)) * width
     scalars = 2 * depth + (width if "smear" in names else 0)
-    attended = sum(min(window, shape.seq_len) for window in shape.windows)
-    return Cost(params=multiplied + looked_up + scalars, flops_per_token=6.0 * multiplied + 12.0 * width * attended)
+    flops_per_token = 6.0 * multiplied + 12.0 * width * shape.attended
+    return Cost(params=multiplied + looked_up + scalars, flops_per_token=flops_per_token)
 
 
 def amount_of(feature: Feature, constants: Mapping[str, Any]) -> float:

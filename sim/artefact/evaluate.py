@@ -15,7 +15,9 @@ from typing import Any, Final
 from core.patching.structure import Bindings
 
 MAX_INT_BITS: Final = 4096
-MAX_ITEMS: Final = 100_000
+MAX_ITEMS: Final = 4096
+"""Items of a tuple, those of its items included, and characters of a text: `A = (A, A)` doubles them on each line."""
+MAX_DIGITS: Final = 1000
 MAX_DEPTH: Final = 64
 
 _OPERATORS: Final[dict[type[ast.AST], Callable[..., Any]]] = {
@@ -148,7 +150,7 @@ def evaluate(node: ast.expr, names: Mapping[str, Any], depth: int = 0) -> Any:
         case ast.Attribute(value=ast.Name(id="math"), attr=name) if name in _MATH:
             return getattr(math, name)
         case ast.Call(args=arguments, keywords=[]):
-            return _bounded(_function(node.func, names)(*map(inner, arguments)))
+            return _bounded(_call(_function(node.func, names), [inner(argument) for argument in arguments]))
     return _operate(node, inner)
 
 
@@ -160,6 +162,13 @@ def _function(node: ast.expr, names: Mapping[str, Any]) -> Callable[..., Any]:
             function: Callable[..., Any] = getattr(math, name)
             return function
     raise UnreadableError(f"is computed by {ast.unparse(node)[:60]}()")
+
+
+def _call(function: Callable[..., Any], arguments: list[Any]) -> Any:
+    # Rounding an integer to a negative number of digits takes that power of ten, however large.
+    if function is round and len(arguments) > 1 and isinstance(arguments[1], int) and abs(arguments[1]) > MAX_DIGITS:
+        raise UnreadableError(f"is rounded to more than {MAX_DIGITS} digits")
+    return function(*arguments)
 
 
 def _operate(node: ast.expr, inner: Callable[[ast.expr], Any]) -> Any:
@@ -189,6 +198,8 @@ def _binary(op: ast.operator, left: Any, right: Any) -> Any:
         grown = {ast.Pow: bits * abs(right), ast.LShift: bits + abs(right)}.get(type(op), 0)
         if grown > MAX_INT_BITS:
             raise UnreadableError(f"needs an integer of about {grown:.0e} bits")
+    elif isinstance(op, ast.Mod) and isinstance(left, str):
+        raise UnreadableError("is a text put together by %")  # whose width may be anything
     elif isinstance(op, ast.Mult):
         items, times = (left, right) if isinstance(right, int) else (right, left)
         if isinstance(items, str | tuple) and isinstance(times, int) and len(items) * times > MAX_ITEMS:
@@ -199,8 +210,24 @@ def _binary(op: ast.operator, left: Any, right: Any) -> Any:
 def _bounded(value: Any) -> Any:
     if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
         raise UnreadableError(f"needs more than {MAX_INT_BITS} bits")
-    if isinstance(value, str | tuple) and len(value) > MAX_ITEMS:
+    if _size(value) > MAX_ITEMS:
         raise UnreadableError(f"has more than {MAX_ITEMS} items")
     if not isinstance(value, bool | int | float | str | tuple | None):
         raise UnreadableError(f"is a {type(value).__name__}")
     return value
+
+
+def _size(value: Any, depth: int = 0) -> int:
+    """Count the characters and items of a value, those of its items included, not far beyond the limit."""
+    if isinstance(value, str):
+        return len(value)
+    if not isinstance(value, tuple):
+        return 0
+    if depth > MAX_DEPTH:
+        raise UnreadableError("is nested too deeply")
+    size = len(value)
+    for item in value:
+        if size > MAX_ITEMS:
+            break
+        size += _size(item, depth + 1)
+    return size

@@ -10,6 +10,7 @@ tensors are on the meta device, which has shapes but no numbers, and the file is
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -18,12 +19,15 @@ import select
 import signal
 import sys
 import traceback
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 CPU_S = 30
 WALL_S = 90.0
+MOST_ROUNDS = 1000
 MEMORY_BYTES = 16 * 2**30
+ANSWER_BYTES = 65536
 FILE = "train.py"
 
 
@@ -138,7 +142,8 @@ def _is_plain(value: Any) -> bool:
 def _ends(error: BaseException) -> dict[str, Any]:
     """Say how a run ends, in the words of the harness; nothing where our confinement or the missing device did it."""
     line = traceback.format_exception_only(error)[-1].strip().splitlines()[0][:240]
-    if any(word in str(error) for word in ("meta", "CUDA", "cuda")) or isinstance(error, NotImplementedError | OSError):
+    ours = ("meta", "CUDA", "cuda", "can't start new thread")
+    if any(word in str(error) for word in ours) or isinstance(error, NotImplementedError | OSError):
         return {}
     frames = traceback.extract_tb(error.__traceback__)
     numbers = [frame.lineno for frame in frames if frame.filename == FILE]
@@ -148,18 +153,24 @@ def _ends(error: BaseException) -> dict[str, Any]:
 
 
 def _child(torch: Any, request: dict[str, Any], answer_fd: int) -> None:
-    """Run one file under hard limits; never returns."""
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    """Run one file under hard limits, with no descriptor but its own answer's; never returns."""
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    os.closerange(3, answer_fd)
+    os.closerange(answer_fd + 1, os.sysconf("SC_OPEN_MAX"))
+    for limit, most in (
+        (resource.RLIMIT_CPU, CPU_S),
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NPROC, 0),  # measuring takes no thread, and a bomb none either
+    ):
+        resource.setrlimit(limit, (most, most))
     try:
         answer = _measure(torch, request)
     except BaseException as error:  # noqa: BLE001 - whatever the file raises is how a run of it ends
         answer = _ends(error)
-    os.write(answer_fd, json.dumps(answer).encode()[:65536])
+    os.write(answer_fd, json.dumps(answer).encode()[: ANSWER_BYTES - 1] + b"\n")
     os._exit(0)
 
 
@@ -167,24 +178,49 @@ def _answer(torch: Any, request: dict[str, Any]) -> dict[str, Any]:
     read_fd, write_fd = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(read_fd)
         _child(torch, request, write_fd)
     os.close(write_fd)
     data = b""
-    while select.select([read_fd], [], [], WALL_S)[0] and (part := os.read(read_fd, 65536)):
+    while len(data) <= ANSWER_BYTES and not data.endswith(b"\n") and select.select([read_fd], [], [], WALL_S)[0]:
+        part = os.read(read_fd, ANSWER_BYTES)
+        if not part:
+            break
         data += part
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
     os.close(read_fd)
+    _kill(child)
     try:
-        found = json.loads(data)
-    except ValueError:
+        found = json.loads(data[: ANSWER_BYTES + 1])
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
+def _kill(child: int) -> None:
+    """Kill all processes of a file: we are a subreaper, so whoever loses its parent becomes our child.
+
+    Processes that fork faster than this take the worker with them, and bubblewrap then takes all the others.
+    """
+    pids = [child]
+    for _ in range(MOST_ROUNDS):
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        pids = [int(pid) for task in Path("/proc/self/task").iterdir() for pid in _children_of(task)]
+        if not pids:
+            return
+    os._exit(1)
+
+
+def _children_of(task: Path) -> list[str]:
+    try:
+        return (task / "children").read_text().split()
+    except OSError:  # a thread that has ended, or a kernel without such lists
+        return []
+
+
 def main() -> None:
     """Answer one line for each line that comes in, until there are no more."""
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
     torch: Any = importlib.import_module("torch")
     importlib.import_module("torch.nn.attention.varlen")
     torch.set_num_threads(1)

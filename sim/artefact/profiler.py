@@ -10,7 +10,7 @@ import select
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -19,11 +19,9 @@ from sim.model import Cost, Failure
 
 ANSWER_CAP_S: Final = 180.0
 """For importing torch on a busy machine, and the worker's own limits on one file."""
+ANSWER_BYTES: Final = 2**18
+"""Far more than the worker lets a file answer."""
 CACHE_VERSION: Final = 1
-SHAPES: Final = frozenset(
-    {"DEPTH", "ASPECT_RATIO", "HEAD_DIM", "MLP_RATIO", "WINDOW_PATTERN", "SHORT_WINDOW_RATIO", "TOTAL_BATCH_SIZE",
-     "DEVICE_BATCH_SIZE", "NS_STEPS", "POLAR_EXPRESS"}
-)  # fmt: skip
 RATES: Final = frozenset(
     {"ROPE_BASE", "ATTENTION_SCALE", "SOFTCAP", "RESIDUAL_INIT", "SKIP_INIT", "EMBEDDING_LR", "UNEMBEDDING_LR",
      "MATRIX_LR", "SCALAR_LR", "WEIGHT_DECAY", "ADAM_BETAS", "MUON_MOMENTUM", "MUON_MOMENTUM_START",
@@ -39,12 +37,26 @@ class Profile(msgspec.Struct, frozen=True):
     constants: dict[str, Any]
 
 
+class _Answer(msgspec.Struct, frozen=True):
+    """What the worker said of a file: its cost and constants, or how it ends, or nothing (see there).
+
+    The file had its hand in it, so only what is of these types and sizes counts.
+    """
+
+    params: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    flops_per_token: Annotated[float, msgspec.Meta(ge=0, le=1e18)] | None = None
+    constants: dict[str, Any] = {}
+    outcome: Literal["crash", "oom", "nan"] | None = None
+    reason: Annotated[str, msgspec.Meta(max_length=300)] = ""
+
+
 class Profiler:
     """One process that has torch, started at the first measurement; `close` ends it.
 
-    The files it runs are a researcher's. They see the machine's files read-only, no network and no other process
-    where bubblewrap works (`confinement` "bwrap"); elsewhere only hard limits hold: no file can be written, CPU and
-    memory are capped ("limits"). The environment is empty in both cases.
+    The files it runs are a researcher's. Where bubblewrap works (`confinement` "bwrap") they see the system and this
+    Python, read-only, no other file, no network and no other process; elsewhere only hard limits hold ("limits"): no
+    file grows, CPU and memory are capped, but the user's files can be read, emptied and removed, and the network
+    used. The environment is empty in both cases.
 
     `kind` names what measures, for the session's configuration: simulated results depend on whether there is one.
     """
@@ -55,7 +67,7 @@ class Profiler:
         self._python = python
         self._cache_dir = cache_dir
         self._process: subprocess.Popen[bytes] | None = None
-        self._known: dict[str, dict[str, Any]] = {}
+        self._known: dict[str, _Answer] = {}
 
     @classmethod
     def find(cls, python: str, cache_dir: Path) -> Profiler | None:
@@ -81,13 +93,12 @@ class Profiler:
             answer = self._ask({"source": source, "seq_len": seq_len, "vocab_size": vocab_size, "names": names})
             self._save(key, answer)
         self._known[key] = answer
-        if "outcome" in answer:
-            return Failure(answer["outcome"], answer["reason"])
-        if "params" not in answer:
+        if answer.outcome is not None:
+            return Failure(answer.outcome, answer.reason)
+        if answer.params is None or answer.flops_per_token is None:
             return None
-        unsettable = {name: answer["constants"].get(name) for name in known.template.unsettable}
-        constants = {name: _tupled(value) for name, value in unsettable.items() if name in answer["constants"]}
-        return Profile(Cost(answer["params"], answer["flops_per_token"]), constants)
+        constants = {name: value for name, value in answer.constants.items() if name in known.template.unsettable}
+        return Profile(Cost(answer.params, answer.flops_per_token), constants)
 
     def close(self) -> None:
         """End the process."""
@@ -102,22 +113,21 @@ class Profiler:
             parts.append([name, type(value).__name__, value == 0 if name in RATES else repr(value)])
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def _load(self, key: str) -> dict[str, Any] | None:
+    def _load(self, key: str) -> _Answer | None:
         try:
-            found = json.loads((self._cache_dir / f"{key}.json").read_bytes())
+            return _read_answer((self._cache_dir / f"{key}.json").read_bytes())
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) else None
 
-    def _save(self, key: str, answer: dict[str, Any]) -> None:
+    def _save(self, key: str, answer: _Answer) -> None:
         """Keep a measurement; a cache that cannot be written costs time, nothing else."""
         with contextlib.suppress(OSError):
             self._cache_dir.mkdir(parents=True, exist_ok=True)
             unfinished = self._cache_dir / f"{key}.{os.getpid()}"
-            unfinished.write_text(json.dumps(answer))
+            unfinished.write_text(json.dumps(msgspec.structs.asdict(answer)))
             unfinished.replace(self._cache_dir / f"{key}.json")
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any]) -> _Answer:
         """Send one request to the worker and wait for its answer; a worker that hangs or dies is replaced."""
         worker = self._worker()
         assert worker.stdin is not None
@@ -125,20 +135,16 @@ class Profiler:
         try:
             worker.stdin.write(json.dumps(request).encode() + b"\n")
             worker.stdin.flush()
-            if select.select([worker.stdout], [], [], ANSWER_CAP_S)[0]:
-                answer = json.loads(worker.stdout.readline())
-                if isinstance(answer, dict):
-                    return answer
+            return _read_answer(_line(worker.stdout.fileno()))
         except (OSError, ValueError):
-            pass
-        self.close()
-        return {}
+            self.close()
+            return _Answer()
 
     def _worker(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             script = str(Path(__file__).with_name("profile_worker.py"))
             command = [self._python, "-I", "-B", script]
-            bwrap = _confine()
+            bwrap = _confine(self._python, script)
             self.confinement = "bwrap" if bwrap else "limits"
             self._process = subprocess.Popen(
                 [*bwrap, *command],
@@ -156,22 +162,73 @@ def _environment() -> dict[str, str]:
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",  # for each GPU that it sees, torch would start a thread
         "PYTHONHASHSEED": "0",
     }
 
 
-def _confine() -> list[str]:
-    """Return the bubblewrap command that leaves a process nothing but reading; empty where it does not work."""
+_WHERE: Final = """
+import json, os, sys
+from importlib.util import find_spec
+folders, hop = [sys.prefix, sys.base_prefix, sys.exec_prefix], sys.executable
+folders.append(os.path.dirname(os.path.dirname(find_spec("torch").origin)))
+while os.path.islink(hop):
+    hop = os.path.join(os.path.dirname(hop), os.readlink(hop))
+    folders.append(os.path.dirname(hop))
+print(json.dumps(folders))
+"""
+
+
+def _confine(python: str, script: str) -> list[str]:
+    """Return the bubblewrap command that shows a process the system, this Python and our script, all of it read-only.
+
+    Empty where bubblewrap does not work.
+    """
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         return []
-    command = [bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--ro-bind", "/", "/"]
-    command += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/var/tmp", "--"]  # noqa: S108 - a private one, which torch wants
+    command = [bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    command += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/var/tmp"]  # noqa: S108 - private ones
+    for name in ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
+        if Path(name).is_symlink():
+            command += ["--symlink", str(Path(name).readlink()), name]
+        else:
+            command += ["--ro-bind-try", name, name]
     try:
-        done = subprocess.run([*command, "true"], env=_environment(), capture_output=True, timeout=30, check=False)
-    except (OSError, subprocess.SubprocessError):
+        found = subprocess.run(
+            [python, "-I", "-c", _WHERE], env=_environment(), capture_output=True, timeout=60, check=True
+        )
+        folders = sorted({os.path.normpath(folder) for folder in json.loads(found.stdout)})  # the outer ones first
+        for name in ("/etc/ld.so.cache", "/etc/alternatives", "/nix/store", *folders, script):
+            command += ["--ro-bind-try", name, name]
+        tried = [*command, "--", python, "-I", "-S", "-c", "pass"]
+        done = subprocess.run(tried, env=_environment(), capture_output=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError, ValueError):
         return []
-    return command if done.returncode == 0 else []
+    return [*command, "--"] if done.returncode == 0 else []
+
+
+def _line(fd: int) -> bytes:
+    """Read one line. Raises OSError where the worker has ended, is silent for too long, or says too much."""
+    data = b""
+    while not data.endswith(b"\n"):
+        if not select.select([fd], [], [], ANSWER_CAP_S)[0] or len(data) > ANSWER_BYTES:
+            raise TimeoutError("the worker does not answer")
+        part = os.read(fd, ANSWER_BYTES)
+        if not part:
+            raise BrokenPipeError("the worker has ended")
+        data += part
+    return data
+
+
+def _read_answer(data: bytes) -> _Answer:
+    """Read what a worker said. Raises ValueError for anything but one answer."""
+    try:
+        answer = msgspec.convert(json.loads(data), _Answer)
+        constants = {name: _tupled(value) for name, value in answer.constants.items()}
+        return msgspec.structs.replace(answer, constants=constants)
+    except RecursionError as error:
+        raise ValueError("an answer is nested too deeply") from error
 
 
 def _tupled(value: Any) -> Any:

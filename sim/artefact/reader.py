@@ -65,7 +65,10 @@ def read(source: str, *, seq_len: int, vocab_size: int, profiler: Profiler | Non
 
 def _read(source: str, seq_len: int, vocab_size: int, profiler: Profiler | None) -> Setup:
     known = _outline(source)
-    structure = structure_of(source, known.template.digest)
+    try:
+        structure = structure_of(source, known.template.digest)
+    except UnreadableError as error:
+        raise _Ends(Failure("crash", f"the simulator cannot read train.py: it {error}")) from error
     constants = _constants(source, known)
     for name in ("build", "train"):
         if name not in known.template.functions:
@@ -84,7 +87,11 @@ def _read(source: str, seq_len: int, vocab_size: int, profiler: Profiler | None)
     if not cost_known and not labels:
         labels = ("a size that only a run can tell",)
     what = "quality not modelled" if cost_known else "cost and quality not modelled"
-    return _setup(rehearsal, values, structure, unmodelled=tuple(f"{label}: {what}" for label in labels), cost=cost)
+    unmodelled = tuple(f"{label}: {what}" for label in labels)
+    try:
+        return _setup(rehearsal, values, structure, unmodelled=unmodelled, cost=cost)
+    except (TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise _Ends(Failure("crash", f"the simulator cannot read the constants: {error}"[:MAX_REASON_CHARS])) from error
 
 
 # ---- What the file says ----
@@ -213,8 +220,8 @@ def _cost(
     if not structure.features:
         return None, not structure.changes
     shape = Shape(
-        depth=values["DEPTH"], width=run.width, head_dim=values["HEAD_DIM"], windows=_windows(values, run.seq_len),
-        seq_len=run.seq_len, vocab_size=vocab_size,
+        depth=values["DEPTH"], width=run.width, head_dim=values["HEAD_DIM"], attended=_attended(values, run.seq_len),
+        vocab_size=vocab_size,
     )  # fmt: skip
     try:
         return structural_cost(structure, shape, values), not structure.changes
@@ -223,12 +230,14 @@ def _cost(
         return (None, False) if measured is None else (measured.cost, True)
 
 
-def _windows(values: Mapping[str, Any], seq_len: int) -> tuple[int, ...]:
-    pattern, depth = values["WINDOW_PATTERN"], values["DEPTH"]
-    short = max(1, int(seq_len * values["SHORT_WINDOW_RATIO"]))
-    return tuple(
-        short if pattern[layer % len(pattern)] == "S" and layer < depth - 1 else seq_len for layer in range(depth)
-    )
+def _attended(values: Mapping[str, Any], seq_len: int) -> int:
+    """Sum the positions that the layers see, without going through them: there may be any number."""
+    pattern: str | tuple[Any, ...] = values["WINDOW_PATTERN"]
+    depth: int = values["DEPTH"]
+    window = min(seq_len, max(1, int(seq_len * values["SHORT_WINDOW_RATIO"])))
+    cycles, more = divmod(depth - 1, len(pattern))  # the last layer sees all
+    short = cycles * pattern.count("S") + pattern[:more].count("S")
+    return short * window + (depth - short) * seq_len
 
 
 # ---- The setup ----
@@ -258,14 +267,14 @@ def _setup(
         try:
             numbers[field] = convert(values[name])
         except (TypeError, ValueError) as error:
-            raise _Ends(Failure("crash", f"the simulator cannot read {name} = {values[name]!r}")) from error
-    betas = values["ADAM_BETAS"]
-    short = max(1, int(run.seq_len * values["SHORT_WINDOW_RATIO"]))
-    ratio = values["SHORT_WINDOW_RATIO"]
+            reason = f"the simulator cannot read {name} = {values[name]!r}"
+            raise _Ends(Failure("crash", reason[:MAX_REASON_CHARS])) from error
+    betas, ratio = values["ADAM_BETAS"], values["SHORT_WINDOW_RATIO"]
     return Setup(
         depth=int(values["DEPTH"]), width=run.width, head_dim=int(values["HEAD_DIM"]),
         window_pattern="".join(values["WINDOW_PATTERN"]),
-        short_window_ratio=float(ratio) if isinstance(ratio, int | float) else short / run.seq_len,
+        # What else gets here is a text of digits, which repeated is beyond any row, or is never asked for.
+        short_window_ratio=_number(ratio) if isinstance(ratio, int | float) else 1.0,
         softcap=0.0 if "no-softcap" in structure.names else abs(_number(values["SOFTCAP"])),
         total_batch=int(values["TOTAL_BATCH_SIZE"]), rows=int(run.rows), adam_beta1=float(betas[0]),
         adam_beta2=float(betas[1]), ns_steps=run.ns_steps, seq_len=run.seq_len,
@@ -289,7 +298,7 @@ def _names(structure: Structure, values: Mapping[str, Any], run: Rehearsal) -> f
 def _number(value: Any) -> float:
     if isinstance(value, str):
         raise TypeError("a text is no number")
-    return max(-LARGEST, min(LARGEST, float(value)))
+    return float(max(-LARGEST, min(LARGEST, value)))  # bounded first: float() refuses integers beyond its range
 
 
 def _share(value: Any) -> float:

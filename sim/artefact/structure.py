@@ -13,6 +13,7 @@ from core.patching.literals import Value
 from core.patching.outline import outline
 from core.target import locate_target
 from sim.artefact import syntax
+from sim.artefact.evaluate import UnreadableError
 from sim.artefact.features import Feature, find_features
 from sim.artefact.syntax import Units
 
@@ -22,6 +23,8 @@ _WITHOUT_EFFECT = frozenset(
      "window_mask"}
 )  # fmt: skip
 _KEPT_STRUCTURES = 256
+_MAX_NESTING = 100
+"""Comparing trees takes up to six frames of the interpreter's thousand for each level; the shipped file has 14."""
 
 
 class Structure(msgspec.Struct, frozen=True, eq=False):
@@ -68,7 +71,10 @@ def shipped() -> Shipped:
 
 
 def structure_of(source: str, digest: str) -> Structure:
-    """Return the structure of a source whose template has this digest; parses only what it has not seen lately."""
+    """Return the structure of a source whose template has this digest; parses only what it has not seen lately.
+
+    Raises UnreadableError where the source is nested too deeply to be compared.
+    """
     base = shipped()
     if digest == base.digest:
         return base.structure
@@ -86,6 +92,8 @@ _kept: dict[str, Structure] = {}
 
 def _analyse(source: str) -> Structure:
     tree = ast.parse(source)
+    if _nesting(tree) > _MAX_NESTING:
+        raise UnreadableError(f"has something in it that is nested more than {_MAX_NESTING} levels deep")
     old = shipped().structure.units
     new = syntax.split(tree)
     features = tuple(find_features(new, old))
@@ -99,6 +107,15 @@ def _analyse(source: str) -> Structure:
         features=features, intact=intact, changes=tuple(_summed(changes)), units=new, uses=uses,
         undefined=_undefined(source, uses), orphans=_orphans(features, new, intact),
     )  # fmt: skip
+
+
+def _nesting(tree: ast.AST) -> int:
+    """Return how many levels a tree has."""
+    levels, level = 0, [tree]
+    while level:
+        levels += 1
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return levels
 
 
 def _compare(new: Units, old: Units, features: tuple[Feature, ...]) -> tuple[frozenset[str], list[str]]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import copy
+import sys
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 Units: TypeAlias = dict[str, ast.AST]
 """A file's definitions by name: functions, methods ("GPT.forward"), a class's other statements ("GPT"), "module"."""
 
+_ALWAYS_THERE: Final = frozenset({*sys.stdlib_module_names, "torch", "numpy"})
+
 
 def split(tree: ast.Module) -> Units:
-    """Return the definitions of a file; imports and constants belong to none."""
+    """Return the definitions of a file; constants and imports of what is always there belong to none."""
     units: Units = {}
     rest: list[ast.stmt] = []
     for statement in tree.body:
@@ -28,10 +31,20 @@ def split(tree: ast.Module) -> Units:
             units[statement.name] = ast.Module(
                 body=[*map(ast.Expr, (*statement.bases, *statement.decorator_list)), *own], type_ignores=[]
             )
-        elif not (isinstance(statement, ast.Import | ast.ImportFrom) or _sets_constants(statement)):
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            # Whether another package is there is for a run to find out.
+            units |= {f"import {name}": statement for name in _imported(statement) if name not in _ALWAYS_THERE}
+        elif not _sets_constants(statement):
             rest.append(statement)
     units["module"] = ast.Module(body=rest, type_ignores=[])
     return units
+
+
+def _imported(statement: ast.Import | ast.ImportFrom) -> list[str]:
+    """Return the packages that a statement imports; a relative import is of none that there is."""
+    if isinstance(statement, ast.ImportFrom):
+        return [(statement.module or "").partition(".")[0] if statement.level == 0 else "relative"]
+    return [alias.name.partition(".")[0] for alias in statement.names]
 
 
 def _sets_constants(statement: ast.stmt) -> bool:

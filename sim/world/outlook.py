@@ -60,6 +60,16 @@ class Outlooks:
         if isinstance(setup, Failure):
             return Outlook(0, None, setup)
         forecast = self._physics.forecast(setup, gpu, budget_s)
-        left_out = (*setup.unmodelled, *self._physics.unmodelled(setup))
-        note = f"quality not modelled: {'; '.join(left_out)}" if left_out else ""
-        return Outlook(setup.total_batch, forecast, forecast.failure, note)
+        return Outlook(
+            setup.total_batch, forecast, forecast.failure, _note(setup, self._physics.unmodelled(setup), gpu)
+        )
+
+
+def _note(setup: Setup, properties: Sequence[str], gpu: GpuClass) -> str:
+    """What a score on this class leaves out, in words; what the file's reader says of it is said already."""
+    said = list(setup.unmodelled)
+    if properties:
+        said.append(f"quality not modelled: {'; '.join(properties)}")
+    if gpu.standing == "assumed":
+        said.append(f"the speed of {gpu.name} is assumed")
+    return "; ".join(said)

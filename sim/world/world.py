@@ -122,7 +122,8 @@ class World:
         if failure.at_frac >= 0.0:
             t_s = train_from_s + min(1.0, failure.at_frac) * spec.budget_s
         elif failure.outcome == "oom":
-            t_s = start_s + self._between(_OOM_S, "oom-after", spec.attempt)
+            # The file's warm-up takes a whole step before its clock starts, so memory runs out no later than there.
+            t_s = min(train_from_s, start_s + self._between(_OOM_S, "oom-after", spec.attempt))
         else:
             t_s = train_from_s
         return Ending(round(t_s, 3), failure.outcome, failure.reason)

@@ -94,7 +94,7 @@ def test_help_names_every_command_and_usage_errors_exit_with_two(home):
 def test_without_a_terminal_the_bare_command_says_what_to_run(home):
     done = call(home=home)
     assert done.returncode == 2
-    assert "run --plain" in sentence(done)
+    assert "run --executor sim --plain" in sentence(done)
 
 
 @pytest.mark.parametrize("words", [("status",), ("attach", "--plain"), ("stop",), ("sql", "select 1"), ("resume",)])

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 from core.executor import AttemptSpec, Finished
+from core.keyframe import state_hash
 from core.profile import PROFILES
 from core.reduce import fold
 from core.researchers.builtin import BuiltinResearcher
-from core.state import state_hash
 from core.target import locate_target, read_source
 from tests.support.scripted import ScriptedExecutor, scored
 from tests.support.sessions import engine_on, events_in, run_to_end, started

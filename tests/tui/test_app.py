@@ -330,6 +330,8 @@ async def test_commands_reach_the_engine_and_its_answer_the_reader(tmp_path: Pat
         await press(pilot, "p")
         await settled(app, pilot)
         assert engine.heard == [("pause", ""), ("resume", "")]
+        await reads(app, pilot, "resume was done")
+        assert "pause was done" not in text_of(app), "an old answer gives way to a new one, and hides no pane"
 
 
 async def test_while_a_hint_is_typed_keys_are_letters(tmp_path: Path) -> None:

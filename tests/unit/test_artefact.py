@@ -569,3 +569,23 @@ def test_no_edit_breaks_the_reader(removed: set[int], copied: int) -> None:
 @given(text=st.text(max_size=200))
 def test_no_text_breaks_the_reader(text: str) -> None:
     assert isinstance(read(text, seq_len=2048, vocab_size=8192), Failure)
+
+
+@pytest.mark.parametrize(
+    ("line", "label"),
+    [
+        ("import nosuchmodule", "import nosuchmodule added"),
+        ("from flash_attn.cute import x", "import flash_attn added"),
+    ],
+)
+def test_a_package_that_may_not_be_there_is_said(line, label):
+    setup = read(SOURCE.replace("import itertools\n", f"import itertools\n{line}\n", 1), seq_len=2048, vocab_size=8192)
+    assert isinstance(setup, Setup)
+    assert [told for told in setup.unmodelled if label in told]
+
+
+def test_what_python_and_torch_bring_needs_no_word():
+    source = SOURCE.replace("import itertools\n", "import itertools\nimport random\nimport numpy as np\n", 1)
+    setup = read(source, seq_len=2048, vocab_size=8192)
+    assert isinstance(setup, Setup)
+    assert setup.unmodelled == ()

@@ -21,9 +21,9 @@ from core.events import (
     Verdict,
 )
 from core.executor import AttemptSpec, Finished
+from core.keyframe import state_hash
 from core.patching import Edit
 from core.reduce import fold
-from core.state import state_hash
 from tests.support.scripted import ScriptedExecutor, scored
 from tests.support.sessions import NoReserve, Script, engine_on, events_in, idle, run_to_end, started
 
@@ -312,16 +312,16 @@ async def test_every_device_class_gets_its_own_baseline_and_comparisons_stay_wit
         return scored(2.0 + faster + effect + random.Random(spec.seed).gauss(0.0, NOISE_SD))
 
     async def research(bench):
-        await bench.wait(settled_above=5)
+        await bench.wait(settled_above=7)
         ideas = [idea(constants={"DEPTH": depth}, cls="H200") for depth in "34"]
         await bench.propose(ideas, call="c1", rationale="on the fast one only")
-        await bench.wait(settled_above=6 + 2 + 3 - 1)
+        await bench.wait(settled_above=8 + 2 + 3 - 1)
         return "done"
 
     devices = {"a": "H100", "b": "H100", "c": "H200"}
     state = await run_to_end(engine_on(tmp_path, ScriptedExecutor(outcome, devices), Script(research)))
     assert state.reference_class() == "H100"
-    assert sorted(run.device_class for run in state.ledger.runs_of["e1"]) == ["H100"] * 4 + ["H200"] * 2
+    assert sorted(run.device_class for run in state.ledger.runs_of["e1"]) == ["H100"] * 4 + ["H200"] * 4
     assert state.now.incumbent == "e2", "what gains on the faster device is confirmed where the evidence is"
     confirming = [run for run in state.ledger.runs_of["e2"] if run.reason == "confirm"]
     assert [run.device_class for run in confirming] == ["H100"] * 3

@@ -129,7 +129,7 @@ async def test_more_devices_of_another_class_do_not_move_the_reference(tmp_path)
     devices = {"cpu0": "CPU", **{f"gpu{i}": "H100" for i in range(4)}}
     state = await run_to_end(engine_on(tmp_path, ScriptedExecutor(noisy, devices, external=True), Script(idle)))
     assert state.reference_class() == "CPU"
-    assert sorted(run.device_class for run in state.ledger.runs_of[BASELINE]) == ["CPU"] * 4 + ["H100"] * 2
+    assert sorted(run.device_class for run in state.ledger.runs_of[BASELINE]) == ["CPU"] * 4 + ["H100"] * 4
 
 
 async def test_the_hours_are_over_in_a_quiet_session_too(tmp_path):
@@ -339,3 +339,41 @@ async def test_garbage_on_the_control_socket_is_answered_and_changes_nothing(tmp
     state = await run_to_end(engine)
     assert not state.ledger.commands
     assert state.status == "ended"
+
+
+@pytest.mark.parametrize(("devices", "failed"), [(2, 4), (12, 12)])
+async def test_failures_in_a_row_end_a_session_once_a_whole_round_of_devices_failed(tmp_path, devices, failed):
+    def outcome(spec: AttemptSpec) -> Finished:
+        return noisy(spec) if "DEPTH = 2" in spec.source else Finished("oom", reason="no memory")
+
+    async def research(bench):
+        await bench.wait(settled_above=3)
+        ideas = [deeper(depth) for depth in range(10, 50)]
+        await bench.propose(ideas, call="c", rationale="all too big")
+        await bench.wait(settled_above=99)
+        return "never reached"
+
+    names = {f"cpu{number}": "CPU" for number in range(devices)}
+    engine = engine_on(
+        tmp_path, ScriptedExecutor(outcome, names), Script(research), first=started(consecutive_failures=4)
+    )
+    state = await run_to_end(engine)
+    assert state.now.ended is not None
+    assert "runs in a row failed" in state.now.ended.reason
+    assert failed <= state.now.counts.failed < 40, "not all of them were tried"
+
+
+async def test_what_a_score_leaves_out_is_said_in_the_verdict(tmp_path):
+    def outcome(spec: AttemptSpec) -> Finished:
+        finished = noisy(spec)
+        return finished if "DEPTH = 2" in spec.source else msgspec.structs.replace(finished, note="depth not modelled")
+
+    async def research(bench):
+        await bench.wait(settled_above=3)
+        await bench.propose([deeper(3)], call="c", rationale="why not")
+        await bench.wait(settled_above=4)
+        return "done"
+
+    state = await run_to_end(engine_on(tmp_path, ScriptedExecutor(outcome), Script(research)))
+    assert "depth not modelled" in state.verdict("e2").reason
+    assert "depth not modelled" not in state.verdict("e1").reason

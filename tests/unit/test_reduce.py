@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from core.events import KINDS, Event, RunFinished, RunIntent, RunProgress, UnknownEvent, decode, encode
 from core.journal import scan
+from core.keyframe import keyframe, restore, state_hash
 from core.reduce import apply, fold
-from core.state import SessionState, keyframe, restore, state_hash
+from core.state import SessionState
 from tests.support.sessions import events_in, started
 from tests.support.story import session
 

@@ -69,3 +69,23 @@ def test_cut_off_at_any_byte_it_ends_as_if_nothing_had_been(whole, tmp_path, num
         run_simulated(engine)
         assert journal_bytes(tmp_path) == journal, f"cut at byte {len(kept)}"
         kept = journal[: rng.randrange(len(kept), len(journal))]
+
+
+def test_on_a_mixed_cluster_no_class_idles_while_others_confirm(tmp_path):
+    state = run_simulated(simulated_engine(tmp_path, gpus="2xH100,2xH200,2xA100-80GB,B200", hours=3))
+    end_s = state.now.t_s
+    for device in state.now.devices.values():
+        assert device.busy_s > 0.9 * end_s, f"{device.device} ({device.cls}) was allocated {device.busy_s / end_s:.0%}"
+
+
+def test_the_reference_is_the_class_named_first_where_two_have_as_many_devices(tmp_path):
+    state = run_simulated(simulated_engine(tmp_path, gpus="2xH200,2xA100-80GB", hours=0.5))
+    assert state.reference_class() == "H200-141GB"
+
+
+def test_the_researcher_does_not_go_where_runs_fail(tmp_path):
+    """In these physics every other depth runs out of memory: it is tried alone, and in no joint move afterwards."""
+    state = run_simulated(simulated_engine(tmp_path, gpus="13xH100,3xH200", hours=8))
+    failed = [run for run in state.ledger.runs if run.outcome == "oom"]
+    assert 0 < len(failed) < 0.05 * len(state.ledger.runs)
+    assert sum(proposal.design == "joint moves" for proposal in state.ledger.experiments) > 100

@@ -4,13 +4,14 @@ import itertools
 import math
 import statistics
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.executor import Finished, Progress, Started
 from sim.faults import parse_faults
-from sim.gpus import H100, H200
+from sim.gpus import A100_40, H100, H200
 from sim.mix import devices, parse_mix
 from sim.model import Failure
 from sim.world.outlook import Outlooks, Physics
@@ -133,7 +134,10 @@ def test_want_of_memory_shows_after_half_a_minute():
     for run in range(1, 50):
         timeline = simulated.timeline(at(run))
         assert timeline.ending.outcome == "oom"
-        assert 24.0 <= timeline.ending.t_s - timeline.start_s <= 45.0
+        startup_s = timeline.train_from_s - timeline.start_s
+        assert min(startup_s, 24.0) <= timeline.ending.t_s - timeline.start_s <= min(startup_s, 45.0)
+        finished = timeline.finished(timeline.ending)
+        assert (finished.train_s, finished.steps, finished.mem_mb) == (None, None, None), "the clock never started"
         assert timeline.last_seq == 2
 
 
@@ -283,6 +287,26 @@ def test_a_thing_without_bad_spells_has_none():
     assert calm.first_from(1e9) == math.inf
     assert not calm.covers(1e9)
     assert calm.nth(3).to_s == math.inf
+
+
+@pytest.mark.parametrize(
+    ("read", "properties", "gpu", "note"),
+    [
+        ((), (), H100, ""),
+        (("build changed: quality not modelled",), (), H100, "build changed: quality not modelled"),
+        ((), ("smear", "MLP_RATIO = 8"), H200, "quality not modelled: smear; MLP_RATIO = 8"),
+        (
+            ("build changed: quality not modelled",),
+            ("smear",),
+            A100_40,
+            "build changed: quality not modelled; quality not modelled: smear; the speed of A100-40GB is assumed",
+        ),
+    ],
+)
+def test_a_score_says_what_it_leaves_out(read, properties, gpu, note):
+    setup = msgspec.structs.replace(SETUP, unmodelled=read)
+    outlooks = Outlooks(Physics(lambda _source: setup, forecast_of(), loss_at, lambda _setup: properties, lambda: None))
+    assert outlooks.of("a", "text", gpu, BUDGET_S).note == note
 
 
 def test_a_revision_is_looked_at_once_per_class_and_forgotten_in_the_end():

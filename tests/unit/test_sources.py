@@ -16,10 +16,10 @@ from core import replay
 from core.events import AnyEvent, Note, RunFinished, Verdict
 from core.journal import line_of
 from core.journal.format import segment_path
+from core.keyframe import keyframe, restore, state_hash
 from core.reduce import fold
 from core.replay import History, ReplaySource
 from core.sources import LiveSource
-from core.state import keyframe, restore, state_hash
 from tests.support.story import Story, session, write_journal
 
 

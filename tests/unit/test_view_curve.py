@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.events import Incumbent
-from core.state import keyframe, restore
+from core.keyframe import keyframe, restore
 from core.statistics import interval_of, noise
 from tests.support.runs import Session
 from tui.palette import Role

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.events import Evidence, RevisionAdded, Verdict
+from core.events import Evidence, RevisionAdded, RunFinished, Verdict
 from core.reduce import fold
 from tests.support.story import Story, session
 from tui.view.detail import detail_view, diff_lines, verdict_words
@@ -60,6 +60,19 @@ def test_the_detail_has_runs_open_and_ended_and_the_diff() -> None:
     assert running.status == "running 43%"
     assert running.attempt == f"{open_run}.1"
     assert any(line.text == "+DEPTH = 9" for line in view.diff)
+
+
+def test_what_a_score_leaves_out_is_said_once_about_the_experiment() -> None:
+    story = Story()
+    exp = story.propose("a new block", {}, [0, 1])
+    for index in (0, 1):
+        story.finish(story.start(exp, index, f"gpu{index}"), 0.99)
+        finished = story.events[-1]
+        assert isinstance(finished, RunFinished)
+        finished.note = "quality not modelled: block \x1b[31m"
+    view = detail_view(fold(story.events), exp, story.t_s)
+    assert view is not None
+    assert [words for label, words in view.about if label == "note"] == ["quality not modelled: block"]
 
 
 def test_an_experiment_of_the_future_is_none() -> None:

@@ -32,9 +32,12 @@ def resume(session: str, speed: str | None) -> None:
     if speed is not None and not folder.config().simulated:
         raise UserError("--speed belongs to a simulated session; this one runs in real time", 2)
     if folder.engine_alive():
-        _command(folder, "resume")
+        from tui.cli.inspect import summary_of
+
         if speed is not None:
-            click.echo(asyncio.run(request(folder, "speed", speed)).text)
+            _command(folder, "speed", speed)
+        if speed is None or summary_of(folder).state == "paused":
+            _command(folder, "resume")
         return
     from tui.launch import start_engine
 

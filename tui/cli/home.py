@@ -9,24 +9,30 @@ from core.session import SessionError, SessionFolder, all_sessions, resolve_sess
 from tui.cli import UserError
 from tui.cli.options import has_screen
 from tui.create import SIMULATED_HOURS, Asked, new_session
-from tui.screens.home import HomeApp, HomeRow
+from tui.screens.home import HomeApp, HomeChoice, HomeRow
 
 
 def home() -> int:
-    """Show the sessions and open the one that is chosen; returns an exit code."""
+    """Show the sessions, open the one that is chosen, and come back; returns an exit code."""
     if not has_screen():
         raise UserError(
-            "the home screen needs a terminal; 'autoresearch-tui run --executor sim --plain' simulates a session "
-            "without one, "
-            "'autoresearch-tui sessions' lists them, --help shows all commands",
+            "the home screen needs a terminal; without one 'autoresearch-tui run --executor sim --plain' simulates a "
+            "session, 'autoresearch-tui sessions' lists them, --help shows all commands",
             2,
         )
     from sim.mix import DEFAULT_MIX
 
     offer = DEFAULT_MIX, f"{SIMULATED_HOURS:g} h"
-    choice = HomeApp([_row(folder) for folder in reversed(all_sessions())], offer).run()
-    if choice is None:
-        return 0
+    code = 0
+    while code == 0:
+        choice = HomeApp([_row(folder) for folder in reversed(all_sessions())], offer).run()
+        if choice is None:
+            return 0
+        code = _open(choice)
+    return code
+
+
+def _open(choice: HomeChoice) -> int:
     from tui.cli.watch import watch_live, watch_replay
 
     if choice.verb == "start":
@@ -56,5 +62,5 @@ def _row(folder: SessionFolder) -> HomeRow:
         return HomeRow(session, session, "damaged", live=False, runs=0, best=None, created="")
     created = time.strftime("%Y-%m-%d %H:%M", time.localtime(config.created_unix_s))
     live = folder.engine_alive()
-    state = f"{summary.state}, sim" if summary.simulated else summary.state
+    state = f"{summary.state}, simulated" if summary.simulated else summary.state
     return HomeRow(session, config.name, state, live, summary.runs.finished, summary.best.confirmed, created)

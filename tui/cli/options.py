@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,16 @@ json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=Tr
 plain_option: Callable[[Any], Any] = click.option(
     "--plain", is_flag=True, help="No screen: one line per finished run, then a summary."
 )
+
+
+class Amount(click.FloatRange):
+    """A number within bounds: "nan", which compares with nothing, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 def _checked_speed(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:

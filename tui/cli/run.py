@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tui.cli.options import has_screen, plain_option, speed_option
+from tui.cli.options import Amount, has_screen, plain_option, speed_option
 
 
 @click.command()
@@ -17,13 +17,13 @@ from tui.cli.options import has_screen, plain_option, speed_option
     help="Use only these devices, e.g. 2xCPU or 1xH100-80GB (default: all there are); with sim the cluster to "
     "simulate (default: 13xH100,3xH200).",
 )
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after this much time (sim: 8).")
+@click.option("--hours", type=Amount(0, 1e5, min_open=True), help="Stop after this much time (sim: 8).")
 @click.option("--runs", type=click.IntRange(min=1), help="Stop after this many runs.")
-@click.option("--gpu-hours", type=click.FloatRange(min=0, min_open=True), help="Stop after this much device time.")
-@click.option("--max-usd", type=click.FloatRange(min=0), help="Spend at most this much on a model's API.")
+@click.option("--gpu-hours", type=Amount(0, 1e8, min_open=True), help="Stop after this much device time.")
+@click.option("--max-usd", type=Amount(0, 1e8), help="Spend at most this much on a model's API.")
 @click.option(
     "--budget-seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Amount(0, 1e6, min_open=True),
     help="Training time of a run: GPU seconds, or CPU seconds on a CPU (default 300 and 20).",
 )
 @click.option(
@@ -32,7 +32,7 @@ from tui.cli.options import has_screen, plain_option, speed_option
     hidden=True,
     help="A fixed number of steps instead: for tests, as it favours bigger models.",
 )
-@click.option("--seed", type=int, help="Seed of the session (default: drawn).")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the session (default: drawn).")
 @click.option("--name", help="Name of the session (default: the executor and the time).")
 @click.option(
     "--target",

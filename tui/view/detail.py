@@ -51,6 +51,8 @@ def detail_view(state: SessionState, exp: str, now_s: float) -> DetailView | Non
     if proposal is None:
         return None
     parent = f"{proposal.parent} {_title(state, proposal.parent)}" if proposal.parent is not None else "nothing"
+    runs = experiment_runs(state, exp)
+    notes = dict.fromkeys(clean(run.note) for run in runs if run.note)
     knobs = ", ".join(f"{clean(name)} = {clean(value)}" for name, value in proposal.knobs.items())
     about = [
         ("hypothesis", clean(proposal.hypothesis)),
@@ -59,13 +61,14 @@ def detail_view(state: SessionState, exp: str, now_s: float) -> DetailView | Non
         ("design", clean(proposal.design)),
         ("knobs", knobs or "none changed"),
         ("revision", proposal.revision[:12]),
+        *(("note", note) for note in notes),
     ]
     return DetailView(
         exp=exp,
         title=clean(proposal.title),
         about=tuple(about),
         verdict=tuple(verdict_words(state.verdict(exp))),
-        runs=tuple(_run_row(run, now_s) for run in experiment_runs(state, exp)),
+        runs=tuple(_run_row(run, now_s) for run in runs),
         diff=tuple(diff_lines(_patch(state, proposal.revision))),
     )
 

@@ -1,0 +1,43 @@
+"""Copies of what can change, to go on from, and a hash of the whole state to compare folds by."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from core.state import Ledger, OpenState, SessionState
+
+
+class Keyframe(msgspec.Struct, frozen=True):
+    """A copy of the open part and the ledger's lengths: enough to go on from event `n`."""
+
+    n: int
+    t_s: float
+    open: bytes
+    lengths: tuple[int, ...]
+
+
+_open_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_open_decoder = msgspec.msgpack.Decoder(OpenState)
+
+
+def keyframe(state: SessionState) -> Keyframe:
+    """Copy what can change; costs grow with devices and open runs only."""
+    return Keyframe(state.now.n, state.now.t_s, _open_encoder.encode(state.now), state.ledger.lengths())
+
+
+def restore(frame: Keyframe, ledger: Ledger) -> SessionState:
+    """The state at a keyframe; `ledger` is any later ledger of the same journal."""
+    return SessionState(_open_decoder.decode(frame.open), ledger.prefix(frame.lengths))
+
+
+def state_hash(state: SessionState) -> str:
+    """SHA-256 over the whole state: equal for equal folds, whatever way they were reached.
+
+    Defaults are left out, so that a field which a later release adds does not change the hash of older journals.
+    """
+    digest = hashlib.sha256(_open_encoder.encode(state.now))
+    for name in Ledger.LISTS:
+        digest.update(_open_encoder.encode(getattr(state.ledger, name)))
+    return digest.hexdigest()
