@@ -133,6 +133,10 @@ def test_killed_at_random_moments_it_ends_exactly_as_if_undisturbed(undisturbed,
         (("--faults", "gremlins"), 2, "does not know 'gremlins'"),
         (("--seed", str(2**63)), 2, "is not in the range"),
         (("--seed", "-1"), 2, "is not in the range"),
+        (("--hours", "nan"), 2, "is not a number"),
+        (("--hours", "inf"), 2, "range"),
+        (("--budget-seconds", "nan"), 2, "is not a number"),
+        (("--seed", "-1"), 2, "range"),
         (("--speed", "0"), 2, "is no speed"),
         (("--speed", "fast"), 2, "is no speed"),
         (("--budget-steps", "5"), 2, "mean nothing in a simulated session"),
@@ -171,3 +175,14 @@ def test_a_baseline_that_cannot_run_fails_as_a_real_one_and_ends_the_session(tmp
     assert told.returncode == 1
     assert f" {outcome}" in told.stdout
     assert said in told.stdout
+
+
+def test_resume_sets_the_speed_of_a_session_that_runs(tmp_path, monkeypatch):
+    started = call(tmp_path, "run", "--executor", "sim", "--seed", "5", "--detach", "--speed", "1", *SMALL)
+    assert started.returncode == 0, started.stderr
+    folder = only_session(tmp_path, monkeypatch)
+    told = call(tmp_path, "resume", "--speed", "max")
+    assert told.returncode == 0, told.stderr
+    assert "as fast as this machine can" in told.stdout
+    until(lambda: not folder.engine_alive(), what="the end of the session")
+    assert json.loads(call(tmp_path, "status", "--json").stdout)["state"] == "ended"

@@ -14,7 +14,7 @@ from core.engine.opening import Opening
 from core.engine.recorder import Recorder
 from core.events import Limits, SessionStarted, Target
 from core.executor import ExecutorConfig
-from core.journal import Journal
+from core.journal import FileOps, Journal
 from core.patching import read_constants
 from core.reduce import apply
 from core.researchers.builtin import BuiltinResearcher
@@ -56,10 +56,11 @@ def simulated_engine(
     speed: float | None = None,
     seed: int = 1,
     researcher: Researcher | None = None,
+    ops: FileOps | None = None,
 ) -> Engine:
     """An engine on the journal in a folder, begun or resumed."""
     state = SessionState()
-    journal = Journal(folder / "journal", on_event=lambda event: apply(state, event), ops=NoReserve())
+    journal = Journal(folder / "journal", on_event=lambda event: apply(state, event), ops=ops or NoReserve())
     clock = VirtualClock(state.now.t_s, speed=speed)
     config = ExecutorConfig(
         session="s",

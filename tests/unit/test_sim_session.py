@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections import Counter
 
 import pytest
 
-from core.events import RunFinished, RunIntent, SessionEnded, Verdict
+from core.engine import recorder
+from core.events import Command, RunFinished, RunIntent, SessionEnded, Verdict
 from core.executor import WORLD_OUTCOMES
 from core.journal import scan
+from tests.support.sessions import NoReserve
 from tests.support.simulated import journal_bytes, run_simulated, simulated_engine
 
 CUTS = 14
@@ -89,3 +92,45 @@ def test_the_researcher_does_not_go_where_runs_fail(tmp_path):
     failed = [run for run in state.ledger.runs if run.outcome == "oom"]
     assert 0 < len(failed) < 0.05 * len(state.ledger.runs)
     assert sum(proposal.design == "joint moves" for proposal in state.ledger.experiments) > 100
+
+
+class FullFor(NoReserve):
+    """A disk that takes nothing for so many writes, once it has taken `after`."""
+
+    def __init__(self, after, full):
+        self.after, self.full, self.refused = after, full, 0
+
+    def write_at(self, fd, data, offset):
+        self.after -= 1
+        if self.after < 0 and self.refused < self.full:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, "injected")
+        return super().write_at(fd, data, offset)
+
+
+def test_a_disk_that_is_full_for_a_while_costs_a_simulated_session_no_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder, "_DISK_RETRY_S", 0.02)
+    monkeypatch.setattr(recorder, "_GROUP_EVENTS", 64)
+    disk = FullFor(after=3, full=4)
+    state = run_simulated(simulated_engine(tmp_path, ops=disk))
+    assert disk.refused == 4
+    assert "disk" not in state.now.limits_hit
+    assert state.now.counts.finished > 50
+    assert "limit hours" in state.now.ended.reason
+    hits = [(event.t, event.cleared) for event in state.ledger.talk if getattr(event, "limit", "") == "disk"]
+    assert hits[0][1] is False
+    assert hits[-1][1] is True
+    assert hits[-1][0] - hits[0][0] < 60.0, "session seconds that passed while nothing could be written"
+
+
+def test_a_hint_is_heard_at_once(tmp_path):
+    """A restarted researcher would hear it at once, so one that was not restarted must too."""
+    engine = simulated_engine(tmp_path)
+
+    def hint():
+        engine.take(Command(client="me", verb="hint", arg="MATRIX_LR=0.021"))
+
+    engine.clock.call_at(1234.0, ("test", 0, 0), hint)
+    state = run_simulated(engine)
+    [proposal] = [event for event in state.ledger.experiments if event.design == "hint"]
+    assert proposal.t == 1234.0
