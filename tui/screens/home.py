@@ -44,7 +44,7 @@ _NEW: Final = ""
 _COLUMNS: Final = (
     Column("session", 12, flex=True),
     Column("", 1),
-    Column("state", 20),
+    Column("state", 19),
     Column("runs", 10, align="right"),
     Column("best", 7, align="right"),
     Column("started", 16),
