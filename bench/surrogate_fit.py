@@ -133,9 +133,9 @@ _LAW_TERMS: Final[dict[str, tuple[float, float, float, float]]] = {
     "final_optimum": (0.03, 0.0, 0.08, 0.03),
     "final_bowl": (0.2, 0.02, 1.0, 0.1),
 }
-"""Of each term of the law: a start from the published tables of effects, the least and most that is sane, and how far
+"""Of each term of the law: where the fit starts, its bounds, and how far from the start it usually lies.
 
-from the start it usually lies (the prior's deviation).
+Starts are from the published tables of effects, bounds are what is sane, the last is the prior's deviation.
 """
 _RATE_STARTS: Final = ((0.6, 0.004), (0.006, 0.0025), (0.03, 0.011), (0.4, 0.001))
 """Optimum and wall of each learning rate, from the same tables."""

@@ -27,10 +27,11 @@ class MemoryFit(msgspec.Struct, frozen=True):
 
 
 class SpeedFit(msgspec.Struct, frozen=True):
-    """Seconds of one optimizer step on the reference device: the GPU's, on the features of sim.surrogate.speed,
+    """Seconds of one optimizer step on the reference device.
 
-    and the data loader's, for each forward pass, each row and each step. `untimed_steps` are taken before the clock
-    starts; `queue_layers` is how many layers' kernels fit into the queue of launched work.
+    The GPU's are on the features of sim.surrogate.speed, the data loader's for each forward pass, each row and each
+    step. `untimed_steps` are taken before the clock starts; `queue_layers` is how many layers' kernels fit into the
+    queue of launched work.
     """
 
     gpu_s: tuple[float, ...]

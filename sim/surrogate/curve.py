@@ -22,9 +22,10 @@ def untrained_bpb(vocab_size: int, fit: CurveFit) -> float:
 
 
 def curve_shape(setup: Setup, steps: int, fit: CurveFit) -> tuple[float, ...]:
-    """Return what loss_at needs beside both ends: the knee as a share of the run, the power, the share of the
+    """Return what loss_at needs beside both ends.
 
-    excess that goes with the learning rate, warm-up, warm-down and final rate.
+    The knee as a share of the run, the power, the share of the excess that goes with the learning rate, then warm-up,
+    warm-down and final rate.
     """
     return (
         fit.knee_steps / max(steps, 1), fit.power, fit.noise_share,

@@ -12,11 +12,12 @@ _MB_PER_GB: Final = 1024.0
 LARGEST_MATRIX_LR: Final = 1e5
 LARGEST_SCALAR_LR: Final = 1e15
 LARGEST_DECAY: Final = 4.0
-"""Beyond these the loss becomes nan: seen with our train.py at toy sizes on a CPU (nan at a matrix rate of 1e6 but not
+"""Beyond these the loss becomes nan.
 
-at 1e3; at a scalar rate of 1e20 but not at 1e9; at a matrix rate times a weight decay of 400 but not at 2; at an
-attention scale of 0; at no finite rate of the embedding or the head). In the data nothing diverges, up to rates of
-2 (embedding), 0.05 (head), 0.2 (matrices) and 2 (scalars).
+Seen with our train.py at toy sizes on a CPU (nan at a matrix rate of 1e6 but not at 1e3; at a scalar rate of 1e20 but
+not at 1e9; at a matrix rate times a weight decay of 400 but not at 2; at an attention scale of 0; at no finite rate
+of the embedding or the head). In the data nothing diverges, up to rates of 2 (embedding), 0.05 (head), 0.2 (matrices)
+and 2 (scalars).
 """
 _DIVERGED_AT: Final = 0.02
 

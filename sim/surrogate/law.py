@@ -20,10 +20,11 @@ COLUMNS: Final = (
     "ln_embedding_lr", "ln_unembedding_lr", "ln_matrix_lr", "ln_scalar_lr",
     "weight_decay", "warmup", "warmdown", "final_lr", "long_windows", "ln_passes", "ln_fresh",
 )  # fmt: skip
-"""A setup in numbers, in this order: `small_heads` and `large_heads` are doublings of the head width from 128 down
+"""A setup in numbers, in this order.
 
-and up, `ln_steps` is at the reference device and budget, `ln_passes` counts forward passes in a step, `ln_fresh` is
-the share of a step's rows that are not repeats.
+`small_heads` and `large_heads` are doublings of the head width from 128 down and up, `ln_steps` is at the reference
+device and budget, `ln_passes` counts forward passes in a step, `ln_fresh` is the share of a step's rows that are not
+repeats.
 """
 RATES: Final = slice(6, 10)
 

@@ -12,9 +12,9 @@ MB_PER_GB: Final = 1024.0
 REFERENCE_SEQ: Final = 2048
 REFERENCE_VOCAB: Final = 8192
 HIDDEN_SHARE: Final = 0.47
-"""Of a layer's activations, what is proportional to the MLP's ratio: from peaks at 3.5 and 4.5 (57.4 and 63.1 GB,
+"""Of a layer's activations, what is proportional to the MLP's ratio.
 
-against 60.2 at 4, in Karpathy's session).
+From peaks at 3.5 and 4.5 (57.4 and 63.1 GB, against 60.2 at 4, in Karpathy's session).
 """
 
 
