@@ -6,6 +6,7 @@ import hashlib
 
 import msgspec
 
+from core.idle import Book, IdleFold
 from core.state import Ledger, OpenState, SessionState
 
 
@@ -15,21 +16,30 @@ class Keyframe(msgspec.Struct, frozen=True):
     n: int
     t_s: float
     open: bytes
+    idle: bytes
     lengths: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, but for a few."""
+        return len(self.open) + len(self.idle)
 
 
 _open_encoder = msgspec.msgpack.Encoder(order="deterministic")
 _open_decoder = msgspec.msgpack.Decoder(OpenState)
+_idle_decoder = msgspec.msgpack.Decoder(Book)
 
 
 def keyframe(state: SessionState) -> Keyframe:
     """Copy what can change; costs grow with devices and open runs only."""
-    return Keyframe(state.now.n, state.now.t_s, _open_encoder.encode(state.now), state.ledger.lengths())
+    now, idle = _open_encoder.encode(state.now), _open_encoder.encode(state.idle.book)
+    return Keyframe(state.now.n, state.now.t_s, now, idle, state.ledger.lengths())
 
 
 def restore(frame: Keyframe, ledger: Ledger) -> SessionState:
     """The state at a keyframe; `ledger` is any later ledger of the same journal."""
-    return SessionState(_open_decoder.decode(frame.open), ledger.prefix(frame.lengths))
+    idle = IdleFold(_idle_decoder.decode(frame.idle))
+    return SessionState(_open_decoder.decode(frame.open), ledger.prefix(frame.lengths), idle)
 
 
 def state_hash(state: SessionState) -> str:

@@ -40,7 +40,9 @@ def apply(state: SessionState, event: AnyEvent | UnknownEvent) -> None:
     if event.n <= state.now.n:
         return
     state.now.n = event.n
-    state.now.t_s = max(state.now.t_s, event.t)
+    if event.t > state.now.t_s:
+        state.idle.advance(state, event.t)
+        state.now.t_s = event.t
     handler = _HANDLERS.get(type(event))
     if handler is None:
         state.now.unknown_events += 1
@@ -85,6 +87,7 @@ def _device_seen(state: SessionState, event: DeviceSeen) -> None:
             known.up, known.since_t_s, known.lost_reason = True, event.t, ""
     if state.now.devices[event.device].run is None:
         state.now.free[event.device] = None
+    state.idle.take_device(state, event.device)
 
 
 def _device_lost(state: SessionState, event: DeviceLost) -> None:
@@ -93,6 +96,7 @@ def _device_lost(state: SessionState, event: DeviceLost) -> None:
         return
     device.up, device.seq, device.since_t_s, device.lost_reason = False, event.seq, event.t, event.reason
     state.now.free.pop(event.device, None)
+    state.idle.take_device(state, event.device)
 
 
 def _revision_added(state: SessionState, event: RevisionAdded) -> None:
@@ -137,6 +141,7 @@ def _run_queued(state: SessionState, event: RunQueued) -> None:
         queued_t_s=event.t,
     )
     state.now.counts.submitted += 1
+    state.count(state.now.runs[event.run], 1)
     _enqueue(state, event.run, urgent=event.reason in URGENT)
 
 
@@ -161,6 +166,7 @@ def _run_intent(state: SessionState, event: RunIntent) -> None:
     if device is not None:
         device.run, device.since_t_s = event.run, event.t
         state.now.free.pop(event.device, None)
+    state.idle.take_device(state, event.device)
 
 
 def _current(state: SessionState, run: str, attempt: str, seq: int) -> Run | None:
@@ -176,12 +182,14 @@ def _run_started(state: SessionState, event: RunStarted) -> None:
     run = _current(state, event.run, event.attempt, event.seq)
     if run is not None:
         run.status, run.started_t_s, run.device = "running", event.t, event.device
+        state.idle.take_report(state, event.device, event)
 
 
 def _run_progress(state: SessionState, event: RunProgress) -> None:
     run = _current(state, event.run, event.attempt, event.seq)
     if run is None:
         return
+    state.idle.take_report(state, run.device, event)
     run.step, run.frac, run.loss, run.util = event.step, event.frac, event.loss, event.util
     run.mem_mb = event.mem_mb if event.mem_mb is not None else run.mem_mb
     if event.loss is not None:
@@ -192,7 +200,7 @@ def _run_finished(state: SessionState, event: RunFinished) -> None:
     run = _current(state, event.run, event.attempt, event.seq)
     if run is None:
         return
-    _release(state, run, event.t)
+    _release(state, run, event)
     state.now.train_s += event.train_s or 0.0
     retry = event.outcome in WORLD_OUTCOMES and len(run.attempts) + 1 < MAX_ATTEMPTS and run.cancel is None
     if retry and not state.now.stop:
@@ -215,18 +223,19 @@ def _run_finished(state: SessionState, event: RunFinished) -> None:
     _settle(state, run, event.t)
 
 
-def _release(state: SessionState, run: Run, t_s: float) -> None:
+def _release(state: SessionState, run: Run, end: RunFinished) -> None:
     """Give the device back and book the time it was allocated."""
     device = state.now.devices.get(run.device)
-    allocated_s = t_s - (run.intent_t_s if run.intent_t_s is not None else t_s)
+    allocated_s = end.t - (run.intent_t_s if run.intent_t_s is not None else end.t)
     state.now.allocated_s += allocated_s
     if device is None or device.run != run.run:
         return
-    device.run, device.since_t_s = None, t_s
+    device.run, device.since_t_s = None, end.t
     device.busy_s += allocated_s
     device.finished += 1
     if device.up:
         state.now.free[device.device] = None
+    state.idle.take_device(state, device.device, end)
 
 
 def _settle(state: SessionState, run: Run, t_s: float) -> None:

@@ -72,7 +72,7 @@ class History:
             elif isinstance(event, Verdict):
                 self._marks["verdict"].append(event.n)
             last = self._frames[-1][0]
-            if event.n - last.n >= max(KEYFRAME_EVERY, len(last.open) // FRAME_BYTES_PER_EVENT):
+            if event.n - last.n >= max(KEYFRAME_EVERY, last.size // FRAME_BYTES_PER_EVENT):
                 self._frames.append((keyframe(self.head), position))
         return bool(batch)
 

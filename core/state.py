@@ -21,6 +21,7 @@ from core.events import (
     Verdict,
 )
 from core.executor import Outcome
+from core.idle import IdleFold
 
 RunStatus = Literal["queued", "starting", "running", "finished"]
 MAX_ATTEMPTS = 3
@@ -201,6 +202,7 @@ class Ledger:
         self.replicates: defaultdict[tuple[str, str], Group] = defaultdict(Group)
         self.noise: defaultdict[str, Noise] = defaultdict(Noise)
         self.experiment_of_effective: dict[str, str] = {}
+        self.tiers: defaultdict[str, int] = defaultdict(int)
 
     def add_revision(self, event: RevisionAdded) -> None:
         """A revision is added once; a repetition changes nothing."""
@@ -225,6 +227,8 @@ class Ledger:
         self.run_index[run.run] = len(self.runs)
         self.runs.append(run)
         self.runs_of[run.exp].append(run)
+        if run.tier is not None:
+            self.tiers[run.tier] += 1
         if run.scored and run.val_bpb is not None:
             if run.reason != "screen":
                 self._add_replicate(run.exp, run.device_class, run.val_bpb)
@@ -290,15 +294,20 @@ TalkEvent = ExperimentProposed | Note | Verdict | Command | LimitHit | ResearchE
 class SessionState:
     """The fold of a journal's events up to number `n`.
 
-    `flying` counts the runs that hold a device, `again` those that wait for another attempt: derived from the runs.
+    `flying` counts the runs that hold a device, `again` those that wait for another attempt, `queued` those that wait
+    by the device class that they are pinned to: derived from the runs. `idle` is where the devices' time has gone.
     """
 
-    __slots__ = ("again", "flying", "ledger", "now")
+    __slots__ = ("again", "flying", "idle", "ledger", "now", "queued")
 
-    def __init__(self, now: OpenState | None = None, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self, now: OpenState | None = None, ledger: Ledger | None = None, idle: IdleFold | None = None
+    ) -> None:
         self.now = now if now is not None else OpenState()
         self.ledger = ledger if ledger is not None else Ledger()
+        self.idle = idle if idle is not None else IdleFold()
         self.flying = self.again = 0
+        self.queued: dict[str | None, int] = {}
         for run in self.now.runs.values():
             self.count(run, 1)
 
@@ -306,8 +315,11 @@ class SessionState:
         """Take a run into the counts, or out of them before its status changes."""
         if run.status != "queued":
             self.flying += sign
-        elif run.attempts:
-            self.again += sign
+            return
+        self.again += sign if run.attempts else 0
+        waiting = self.queued.pop(run.cls, 0) + sign
+        if waiting:
+            self.queued[run.cls] = waiting
 
     def experiment(self, exp: str) -> ExperimentProposed | None:
         """The proposal of an experiment, or None."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
 
 from core.events import BASELINE
+from core.idle import CAUSES, Cause
 from core.state import SessionState
 from core.statistics import Spread, evidence_runs, interval_of, mean_of, noise
 
@@ -53,12 +55,19 @@ class Best(msgspec.Struct, frozen=True):
 
 
 class Gpus(msgspec.Struct, frozen=True):
-    """Devices: how many, how many busy, the share of their time allocated to runs and spent in training."""
+    """Devices: how many there are and are busy, and where the `device_s` seconds since each was first seen have gone.
+
+    `occupancy` is the share allocated to runs. `idle` gives the device-seconds of each cause (see core.idle); together
+    with the shares of training and scoring they make up all device-seconds.
+    """
 
     total: int
     busy: int
+    device_s: float
     occupancy: float
     training_share: float
+    scoring_share: float
+    idle: dict[Cause, float]
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -122,8 +131,8 @@ def summarise(state: SessionState, *, now_s: float | None = None, engine_alive: 
         ),
         best=best(state),
         gpus=_gpus(state, t_s),
-        cost=Cost(llm_usd=0.0, gpu_usd=0.0, gpu_hours=_allocated_s(state, t_s) / 3600.0),
-        tiers=_tiers(state),
+        cost=Cost(llm_usd=0.0, gpu_usd=0.0, gpu_hours=allocated_s(state, t_s) / 3600.0),
+        tiers=dict(state.ledger.tiers),
         kept=sum(exp != BASELINE for _, exp in state.ledger.incumbents),
         limits=list(now.limits_hit),
         reason=now.ended.reason if now.ended else "; ".join(hit.detail for hit in now.limits_hit.values()),
@@ -172,26 +181,22 @@ def _class_best(state: SessionState, cls: str) -> ClassBest:
 
 def _gpus(state: SessionState, t_s: float) -> Gpus:
     devices = state.now.devices.values()
-    capacity_s = sum(t_s - device.seen_t_s for device in devices)
+    spent_s = state.idle.spent_s(state, t_s)
+    device_s = math.fsum(spent_s.values())
     return Gpus(
         total=sum(device.up for device in devices),
         busy=sum(device.run is not None for device in devices),
-        occupancy=_allocated_s(state, t_s) / capacity_s if capacity_s > 0 else 0.0,
-        training_share=state.now.train_s / capacity_s if capacity_s > 0 else 0.0,
+        device_s=device_s,
+        occupancy=allocated_s(state, t_s) / device_s if device_s > 0 else 0.0,
+        training_share=spent_s.get("training", 0.0) / device_s if device_s > 0 else 0.0,
+        scoring_share=spent_s.get("scoring", 0.0) / device_s if device_s > 0 else 0.0,
+        idle={cause: spent_s[cause] for cause in CAUSES if cause in spent_s},
     )
 
 
-def _allocated_s(state: SessionState, t_s: float) -> float:
+def allocated_s(state: SessionState, t_s: float) -> float:
     """Device seconds allocated to attempts, those under way included."""
     in_flight_s = sum(
         t_s - run.intent_t_s for run in state.now.runs.values() if run.status != "queued" and run.intent_t_s is not None
     )
     return state.now.allocated_s + in_flight_s
-
-
-def _tiers(state: SessionState) -> dict[str, int]:
-    tally: dict[str, int] = {}
-    for run in state.ledger.runs:
-        if run.tier is not None:
-            tally[run.tier] = tally.get(run.tier, 0) + 1
-    return tally

@@ -6,6 +6,7 @@ from core.events import BASELINE, Verdict
 from core.state import Run, SessionState
 from core.summary import Summary
 from tui.text import clean
+from tui.view.words import idle_words
 
 
 def clock(seconds: float) -> str:
@@ -58,6 +59,8 @@ def summary_lines(summary: Summary) -> list[str]:
         f"devices   {gpus.busy} of {gpus.total} busy; {gpus.occupancy:.0%} of their time allocated, "
         f"{gpus.training_share:.0%} spent training; {summary.cost.gpu_hours:.2f} device-hours"
     )
+    if why := idle_words(gpus.idle, gpus.device_s):
+        lines.append(f"idle      {why.replace(' idle', '', 1)}")
     if "unconfined" in summary.tiers:
         lines.append(f"warning   {summary.tiers['unconfined']} scores are unconfined: no sandbox kept train.py apart")
     return lines

@@ -26,6 +26,7 @@ from core.events import (
     UnknownEvent,
     Verdict,
 )
+from core.idle import CAUSES, IdleFold, Spell, joined
 from core.projection import rows
 from core.projection.rows import Context, OpenAttempt, Row, RunTimes
 from core.reduce import apply
@@ -34,8 +35,8 @@ from core.state import Run, SessionState
 Rows = dict[str, list[Row]]
 """Rows by table, in the order of the columns in schema.sql."""
 
-APPENDED = ("revisions", "experiments", "runs", "attempts", "metrics", "messages", "verdicts", "commands")
-"""Tables that only grow, but for the open rows of `runs` and `attempts` (those without `ended_t_s`)."""
+APPENDED = ("revisions", "experiments", "runs", "attempts", "metrics", "messages", "verdicts", "commands", "idle")
+"""Tables that only grow, but for the open rows of `runs` and `attempts` (those without `ended_t_s`) and of `idle`."""
 
 AttemptEvent = RunStarted | RunProgress | RunFinished
 Spoken = Command | ExperimentProposed | Incumbent | LimitHit | Note | ResearchEnded | SessionEnded | Verdict
@@ -51,7 +52,7 @@ class RowFold:
     """
 
     def __init__(self, session: str) -> None:
-        self.state = SessionState()
+        self.state = SessionState(idle=IdleFold(on_spell=self._take_spell))
         self._id = session
         self._session = rows.SessionTimes()
         self._context = Context()
@@ -60,6 +61,7 @@ class RowFold:
         self._times: dict[str, RunTimes] = {}
         self._open: dict[str, OpenAttempt] = {}
         self._verdicts: dict[str, Verdict] = {}
+        self._spells: dict[str, Spell] = {}
         self._settled: Rows = {table: [] for table in APPENDED}
 
     def drain_settled(self) -> Rows:
@@ -83,6 +85,7 @@ class RowFold:
             ],
             "runs": [self._run_row(run, None) for run in now.runs.values()],
             "attempts": [rows.attempt(self._context, open_, None, None) for open_ in self._open.values()],
+            "idle": self._open_idle(),
         }
 
     def take(self, event: AnyEvent | UnknownEvent) -> None:
@@ -177,6 +180,28 @@ class RowFold:
                 self._settled["commands"].append(rows.command(self._context, event, at))
             case _:
                 pass
+
+    def _take_spell(self, spell: Spell) -> None:
+        """A stretch of a device's time; what follows it with the same cause belongs to it."""
+        last = self._spells.get(spell.device)
+        longer = joined(last, spell) if last is not None else None
+        if last is not None and longer is None and last.use in CAUSES:
+            self._settled["idle"].append(rows.idle(self._context, last, settled=True))
+        self._spells[spell.device] = longer or spell
+
+    def _open_idle(self) -> list[Row]:
+        """The last settled stretch of each device, which may yet grow, and those after it."""
+        spells = list(self._spells.values())
+        place = {spell.device: index for index, spell in enumerate(spells)}
+        for spell in self.state.idle.open_spells():
+            at = place.get(spell.device)
+            longer = joined(spells[at], spell) if at is not None else None
+            if at is not None and longer is not None:
+                spells[at] = longer
+                continue
+            place[spell.device] = len(spells)
+            spells.append(spell)
+        return [rows.idle(self._context, spell, settled=False) for spell in spells if spell.use in CAUSES]
 
     def _settle(self, run: Run, at: datetime | None) -> None:
         self._settled["runs"].append(self._run_row(run, at))

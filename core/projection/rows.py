@@ -24,6 +24,7 @@ from core.events import (
     UnknownEvent,
     Verdict,
 )
+from core.idle import Spell
 from core.state import DeviceState, Run, SessionState
 
 Value = str | int | float | bool | datetime | list[int] | None
@@ -281,6 +282,12 @@ def verdict(context: Context, event: Verdict, at: datetime | None) -> Row:
 def command(context: Context, event: Command, at: datetime | None) -> Row:
     """What a person asked for."""
     return (context.session_id, event.n, at, event.t, event.client, event.verb, event.arg)
+
+
+def idle(context: Context, spell: Spell, *, settled: bool) -> Row:
+    """A stretch of time in which a device neither trained nor scored."""
+    times: Row = (spell.from_ms / 1000, spell.to_ms / 1000, settled)
+    return (context.session_id, spell.device, spell.device_class, spell.use, *times)
 
 
 def message(

@@ -57,6 +57,10 @@ create table verdicts (
 create table commands (
     session_id varchar, n bigint, logged_at timestamp, t_s double, client varchar, verb varchar, arg varchar
 );
+create table idle (
+    session_id varchar, device varchar, device_class varchar, cause varchar, from_t_s double, to_t_s double,
+    settled boolean
+);
 
 create view costs as
 select a.session_id, a.experiment_id, a.run_id, a.attempt_id, a.device, a.device_class,
@@ -180,6 +184,10 @@ comment on column verdicts.sd_bpb is 'pooled standard deviation, with df degrees
 comment on column verdicts.alpha is 'share of error that this look may spend';
 comment on column verdicts.want is 'how many more seeds would settle it; 0: none asked for';
 comment on table commands is 'what people asked for';
+comment on table idle is 'stretches of time in which a device neither trained nor scored, each with its cause';
+comment on column idle.cause is 'empty queue, researcher thinking, no fitting run, research ended, limit, paused, stopping, down, pending, image or start-up';
+comment on column idle.to_t_s is 'session seconds; of what goes on, those of the last event';
+comment on column idle.settled is 'false where the last event leaves open how long it lasts, or what it was';
 comment on view costs is 'what each attempt has cost so far; no money yet';
 comment on column costs.kind is 'gpu or cpu: what the seconds are of';
 comment on column costs.allocated_s is 'session seconds that the device was taken, up to now where open';

@@ -28,6 +28,7 @@ _REWRITTEN: Final = {
     "devices": "true",
     "runs": "ended_t_s is null",
     "attempts": "ended_t_s is null",
+    "idle": "not settled",
 }
 """What each transaction removes before it writes the open rows anew: as many as queue and devices hold."""
 

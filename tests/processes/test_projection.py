@@ -105,7 +105,7 @@ def test_kill_minus_nine_at_any_moment_loses_and_doubles_nothing(tmp_path):
     events = with_runs(150, 6000, devices=8)
     expected = contents(published(tmp_path / "whole", events))
     whole = journal_bytes(tmp_path / "whole")
-    folder = tmp_path / "killed"
+    folder = tmp_path / "killed" / "whole"  # the folder names the session, in the rows too
     (folder / "journal").mkdir(parents=True)
     journal = folder / "journal" / "000001.jsonl"
     rounds, seen = 6, []

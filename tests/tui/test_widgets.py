@@ -144,7 +144,7 @@ async def test_a_changed_device_repaints_its_own_line_once(monkeypatch):
         session.start("e2", device, losses=(3.0,))
     before = devices_view(session.state, 0.0)
     row = before.rows[1]._replace(frac=0.3, loss=2.5)
-    after = DevicesView((before.rows[0], row, before.rows[2]))
+    after = before._replace(rows=(before.rows[0], row, before.rows[2]))
     async with shown(DeviceGrid()) as (pilot, host):
         host.widget.show(before)
         await pilot.pause()
@@ -275,7 +275,7 @@ async def test_devices_have_a_line_each_with_the_reason_why_one_is_free():
         host.widget.show(devices_view(session.state, session.t_s))
         lines = text_of(host.widget)
         assert "gpu0" in lines[0]
-        assert "researcher is thinking" in lines[0]
+        assert "queue empty while other runs go on" in lines[0]
         assert "◆ gpu1" in lines[1]
         assert host.widget.border_title == "Devices 1/3"
         await pilot.press("j", "enter")

@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "status": ("tui.cli.inspect", "Say where a session stands, in figures."),
     "sessions": ("tui.cli.inspect", "List the sessions."),
     "sql": ("tui.cli.inspect", "Ask DuckDB about one session or all."),
+    "compare": ("tui.cli.compare", "Put sessions side by side: best confirmed over time, runs, devices, cost."),
     "pause": ("tui.cli.control", "Start nothing new; what runs goes on."),
     "resume": ("tui.cli.control", "Go on after a pause, or after the engine was gone."),
     "hint": ("tui.cli.control", "Say something to the researcher."),

@@ -87,10 +87,16 @@ def refresh(folder: SessionFolder) -> None:
 
 def summary_of(folder: SessionFolder) -> Summary:
     """Fold a session's journal into its figures. Raises JournalDamaged, SessionError."""
-    config = folder.config()
     state: SessionState = fold(event for event, _ in scan(folder.journal_dir))
-    # Equal simulated sessions have equal journals: what tells them apart is their folder.
-    summary = summarise(state, engine_alive=folder.engine_alive())
+    return as_known_here(folder, summarise(state, engine_alive=folder.engine_alive()))
+
+
+def as_known_here(folder: SessionFolder, summary: Summary) -> Summary:
+    """A summary under the name of its folder: equal simulated sessions have equal journals, only that tells them apart.
+
+    Raises SessionError.
+    """
+    config = folder.config()
     return msgspec.structs.replace(
         summary, session=config.name, id=folder.path.name, simulated=summary.simulated or config.simulated
     )

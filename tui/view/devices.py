@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
+from core.idle import CAUSES, Cause, cause_now
 from core.state import DeviceState, Run, SessionState
 from tui.raster.ticks import duration
 from tui.text import clean
+from tui.view.words import idle_words
 
 DeviceStatus = Literal["running", "starting", "scoring", "free", "lost"]
+_LEGEND_CAUSES: Final = 3
+_WORDS: Final[dict[Cause, str]] = {
+    "stopping": "session is stopping",
+    "pending": "starting a run",
+    "research ended": "queue empty, the researcher has ended",
+    "researcher thinking": "queue empty, the researcher is thinking",
+    "empty queue": "queue empty while other runs go on",
+}
 
 
 class DeviceRow(NamedTuple):
@@ -28,9 +38,13 @@ class DeviceRow(NamedTuple):
 
 
 class DevicesView(NamedTuple):
-    """Input of the `DeviceGrid` widget; devices are grouped by class, in the order in which they were seen."""
+    """Input of the `DeviceGrid` widget; devices are grouped by class, in the order in which they were seen.
+
+    `idle` says why devices did not train so far, all of them and the whole session taken together.
+    """
 
     rows: tuple[DeviceRow, ...] = ()
+    idle: str = ""
 
     @property
     def busy(self) -> int:
@@ -47,14 +61,14 @@ def devices_view(state: SessionState, now_s: float, *, engine_alive: bool = True
 
     Idle times change once a minute: an idle screen must stay silent.
     """
-    common = _why_idle(state, engine_alive=engine_alive)
-    waiting = frozenset() if common else _classes_waited_for(state)
-    ended = state.now.research_ended is not None
-    rows = [
-        _row(state, device, now_s, common or _why_free(device.cls, waiting, research_ended=ended))
-        for device in _grouped(state)
-    ]
-    return DevicesView(tuple(rows))
+    why = {
+        cls: _why_free(state, cls, engine_alive=engine_alive)
+        for cls in {device.cls for device in state.now.devices.values()}
+    }
+    rows = [_row(state, device, now_s, why[device.cls]) for device in _grouped(state)]
+    spent_s = state.idle.spent_s(state)
+    idle_s = {cause: spent_s[cause] for cause in CAUSES if cause in spent_s}
+    return DevicesView(tuple(rows), idle_words(idle_s, sum(spent_s.values()), most=_LEGEND_CAUSES))
 
 
 def _grouped(state: SessionState) -> list[DeviceState]:
@@ -101,34 +115,18 @@ def _since(seconds: float) -> str:
     return f" {duration(minutes * 60)}" if minutes > 0 else ""
 
 
-def _why_idle(state: SessionState, *, engine_alive: bool) -> str:
-    """Why no device of the session starts a run; empty where only the queue can say."""
+def _why_free(state: SessionState, cls: str, *, engine_alive: bool) -> str:
+    """Why a device of a class has no run, in words."""
     now = state.now
     if now.ended is not None:
         return "session failed" if now.ended.failed else "session ended"
     if not engine_alive:
         return "no engine is running, the session can be resumed"
-    if now.stop:
-        return "session is stopping"
-    if now.paused:
-        return "paused"
-    if now.limits_hit:
+    cause = cause_now(state, cls)
+    if cause == "limit":
         limit = next(iter(now.limits_hit.values()))
         return f"limit: {clean(limit.detail or limit.limit)}"
-    return ""
-
-
-def _why_free(cls: str, waiting: frozenset[str | None], *, research_ended: bool) -> str:
-    if None in waiting or cls in waiting:
-        return "starting a run"
-    if waiting:
-        classes = ", ".join(sorted(clean(wanted) for wanted in waiting if wanted))
+    if cause == "no fitting run":
+        classes = ", ".join(sorted(clean(wanted) for wanted in state.queued if wanted))
         return f"queue holds only runs for {classes}"
-    return "queue empty, the researcher has ended" if research_ended else "queue empty, the researcher is thinking"
-
-
-def _classes_waited_for(state: SessionState) -> frozenset[str | None]:
-    """The device classes that queued and owed runs ask for; None is any class."""
-    now = state.now
-    queued = {now.runs[run].cls for queue in (now.queue_first, now.queue) for run in queue if run in now.runs}
-    return frozenset(queued | {owed.cls for owed in now.owed})
+    return _WORDS.get(cause, cause)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from core.idle import Cause
+
 MINUS = "−"
 
 
@@ -28,3 +32,18 @@ def delta_words(delta: float | None) -> str:
 def count_words(count: int, thing: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
+def idle_words(idle_s: Mapping[Cause, float], device_s: float, *, most: int = 11) -> str:
+    """Why devices did not train, as `12% idle: 9% start-up, 3% pending`; empty where they always did.
+
+    Args:
+        idle_s: device-seconds by cause; device_s: all device-seconds.
+        most: how many causes are named, the longest first; less than half a percent is not named.
+    """
+    share = sum(idle_s.values()) / device_s if device_s > 0 else 0.0
+    if share < 0.005:
+        return ""
+    named = sorted(idle_s.items(), key=lambda item: -item[1])[:most]
+    causes = [f"{seconds / device_s:.0%} {cause}" for cause, seconds in named if seconds / device_s >= 0.005]
+    return f"{share:.0%} idle" + (f": {', '.join(causes)}" if causes else "")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, NamedTuple
 
 from rich.cells import cell_len
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -53,7 +54,7 @@ class MapLine(NamedTuple):
 
 
 class DeviceGrid(LineWidget):
-    """`show(DevicesView)` draws the devices; the title says how many are busy.
+    """`show(DevicesView)` draws the devices; the title says how many are busy, the lower border why others were not.
 
     Posts `DeviceSelected` on enter or a click on the cursor's device.
     """
@@ -92,6 +93,8 @@ class DeviceGrid(LineWidget):
         if view == self._view:
             return
         marked = self.cursor_row
+        if view.idle != self._view.idle:
+            self.border_subtitle = Text(view.idle)
         self._view = view
         if marked is not None:
             names = [row.device for row in view.rows]
