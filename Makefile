@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-train test lint types imports unit wheel bench clean help
+.PHONY: demo demo-train test lint types imports unit wheel bench bench-research clean help
 
 help:
 	@echo "make demo        a simulated session of 8 h on 13 H100 and 3 H200, in seconds; needs no torch"
 	@echo "make demo-train  a real training session on this machine (about 12 minutes on 2 cores)"
 	@echo "make test        linters, types, import rules, all tests, and a session from the built wheel"
 	@echo "make bench       measure speed and memory, and print the table of docs/benchmarks.md"
+	@echo "make bench-research  compare the researchers over 20 seeds (an hour or more; goes on where it was stopped)"
 
 # The program alone is enough for the simulated session; training and development take much more.
 $(VENV)/.plain: pyproject.toml
@@ -48,6 +49,9 @@ unit: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench
+
+bench-research: $(VENV)/.installed
+	$(BIN)/python -m bench.research --resume build/bench-research
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
