@@ -126,6 +126,22 @@ STRUCTURE_EFFECTS: Final = (
     StructureEffect("weight-tying", 3.2158, "K: 3.2158 (one run: as an untrained model)", absolute=True),
 )  # fmt: skip
 
+FITTED_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "depth": (4, 24),
+    "width": (192, 1664),
+    "head_dim": (64, 256),
+    "total_batch": (2**16, 2**21),
+    "embedding_lr": (0.01, 2.0),
+    "unembedding_lr": (0.0005, 0.05),
+    "matrix_lr": (0.005, 0.2),
+    "scalar_lr": (0.05, 2.0),
+    "weight_decay": (0.0, 0.5),
+    "warmup_ratio": (0.0, 0.3),
+    "warmdown_ratio": (0.1, 0.8),
+    "final_lr_frac": (0.0, 0.2),
+}
+"""Where the runs lie that law and correction were fitted to (its correction's box, rounded outwards)."""
+
 _BY_NAME: Final = {effect.name: effect for effect in STRUCTURE_EFFECTS}
 
 
@@ -171,9 +187,9 @@ def unmodelled_knobs(setup: Setup) -> tuple[str, ...]:
     A structure that nobody measured counts as 0; a knob outside the values that were measured only gets worse.
     """
     said = [name for name in sorted(setup.structure) if name not in _BY_NAME]
-    for effect in KNOB_EFFECTS:
-        value = getattr(setup, effect.knob)
-        low, high = effect.points[0][0], effect.points[-1][0]
-        if not low <= value <= high and not (effect.knob == "softcap" and value == 0):
-            said.append(f"{effect.knob.upper()} = {value:g}, beyond the measured {low:g} to {high:g}")
+    measured = {effect.knob: (effect.points[0][0], effect.points[-1][0]) for effect in KNOB_EFFECTS}
+    for knob, (low, high) in (FITTED_RANGES | measured).items():
+        value = getattr(setup, knob)
+        if not low <= value <= high and not (knob == "softcap" and value == 0):
+            said.append(f"{knob.upper()} = {value:g}, beyond the measured {low:g} to {high:g}")
     return tuple(said)

@@ -10,6 +10,9 @@ import msgspec
 from sim.gpus import GpuClass
 from sim.model import Failure, Forecast, Setup
 
+MEASURED_BUDGET_S = 300.0
+"""The budget of all published runs that the surrogate knows."""
+
 _MOST_KEPT = 4_096
 
 
@@ -60,16 +63,17 @@ class Outlooks:
         if isinstance(setup, Failure):
             return Outlook(0, None, setup)
         forecast = self._physics.forecast(setup, gpu, budget_s)
-        return Outlook(
-            setup.total_batch, forecast, forecast.failure, _note(setup, self._physics.unmodelled(setup), gpu)
-        )
+        note = _note(setup, self._physics.unmodelled(setup), gpu, budget_s)
+        return Outlook(setup.total_batch, forecast, forecast.failure, note)
 
 
-def _note(setup: Setup, properties: Sequence[str], gpu: GpuClass) -> str:
+def _note(setup: Setup, properties: Sequence[str], gpu: GpuClass, budget_s: float) -> str:
     """What a score on this class leaves out, in words; what the file's reader says of it is said already."""
     said = list(setup.unmodelled)
     if properties:
         said.append(f"quality not modelled: {'; '.join(properties)}")
+    if budget_s != MEASURED_BUDGET_S:
+        said.append(f"measured at {MEASURED_BUDGET_S:g} s, carried over to {budget_s:g} s by a law")
     if gpu.standing == "assumed":
         said.append(f"the speed of {gpu.name} is assumed")
     return "; ".join(said)

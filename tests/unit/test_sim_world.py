@@ -309,6 +309,11 @@ def test_a_score_says_what_it_leaves_out(read, properties, gpu, note):
     assert outlooks.of("a", "text", gpu, BUDGET_S).note == note
 
 
+def test_a_budget_that_no_published_run_had_is_said():
+    outlooks = Outlooks(Physics(lambda _source: SETUP, forecast_of(), loss_at, lambda _setup: (), lambda: None))
+    assert outlooks.of("a", "text", H100, 60.0).note == "measured at 300 s, carried over to 60 s by a law"
+
+
 def test_a_revision_is_looked_at_once_per_class_and_forgotten_in_the_end():
     looks = []
 

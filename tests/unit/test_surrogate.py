@@ -267,6 +267,9 @@ def test_an_unknown_structure_gains_nothing_and_is_said():
     assert unmodelled_knobs(plain) == ()
     assert "trigram" in unmodelled_knobs(changed)
     assert any("ROPE_BASE" in said for said in unmodelled_knobs(karpathy_setup(rope_base=1e7)))
+    for knob, value in {"matrix_lr": 0.0, "embedding_lr": -0.6, "warmdown_ratio": 5.0, "depth": 40}.items():
+        [said] = unmodelled_knobs(karpathy_setup(**{knob: value}))
+        assert said.startswith(f"{knob.upper()} = {value:g}, beyond the measured")
 
 
 def test_an_edit_of_unknown_quality_costs_time_but_never_gains_by_saving_it():
