@@ -268,7 +268,7 @@ def test_an_unknown_structure_gains_nothing_and_is_said():
     assert "trigram" in unmodelled_knobs(changed)
     assert any("ROPE_BASE" in said for said in unmodelled_knobs(karpathy_setup(rope_base=1e7)))
     for knob, value in {"matrix_lr": 0.0, "embedding_lr": -0.6, "warmdown_ratio": 5.0, "depth": 40}.items():
-        [said] = unmodelled_knobs(karpathy_setup(**{knob: value}))
+        said = unmodelled_knobs(karpathy_setup(**{knob: value}))[0]
         assert said.startswith(f"{knob.upper()} = {value:g}, beyond the measured")
 
 
