@@ -1,4 +1,4 @@
-"""Copies of what can change, to go on from, and a hash of the whole state to compare folds by."""
+"""What a fold can do without, copies to go on from, and a hash of the whole state to compare folds by."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 
 import msgspec
 
+from core.events import AnyEvent, CancelRequested, ExperimentProposed, RevisionAdded, RunFinished, UnknownEvent
 from core.idle import Book, IdleFold
 from core.state import Ledger, OpenState, SessionState
 
@@ -28,6 +29,24 @@ class Keyframe(msgspec.Struct, frozen=True):
 _open_encoder = msgspec.msgpack.Encoder(order="deterministic")
 _open_decoder = msgspec.msgpack.Decoder(OpenState)
 _idle_decoder = msgspec.msgpack.Decoder(Book)
+
+
+def forget_texts(state: SessionState, event: AnyEvent | UnknownEvent) -> None:
+    """Let go of what only a screen shows, once an event is folded: in a long session that is most of the memory.
+
+    For readers that have told what they tell of the event already; the state cannot be hashed or shown afterwards.
+    """
+    match event:
+        case RevisionAdded():
+            event.patch = ""
+        case ExperimentProposed():
+            event.hypothesis = event.rationale = ""
+        case RunFinished() | CancelRequested():
+            run = state.run(event.run)
+            if run is not None and run.status == "finished":
+                run.curve = []
+        case _:
+            pass
 
 
 def keyframe(state: SessionState) -> Keyframe:

@@ -11,6 +11,7 @@ import msgspec
 from core.control import EngineGone, request
 from core.events import LimitHit
 from core.journal import Tail
+from core.keyframe import forget_texts
 from core.reduce import apply
 from core.session import SessionFolder
 from core.state import SessionState
@@ -61,6 +62,7 @@ def _follow(folder: SessionFolder, state: SessionState) -> None:
                 _say(verdict_line(verdict))
             for limit in [talk for talk in state.ledger.talk[limits:] if isinstance(talk, LimitHit)]:
                 _say(f"{clock(limit.t):>8}  {limit.limit}: {clean(limit.detail)}")
+            forget_texts(state, event)
             runs, verdicts, limits = len(state.ledger.runs), len(state.ledger.verdicts), len(state.ledger.talk)
         if not batch and not alive:
             return

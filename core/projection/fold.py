@@ -27,6 +27,7 @@ from core.events import (
     Verdict,
 )
 from core.idle import CAUSES, IdleFold, Spell, joined
+from core.keyframe import forget_texts
 from core.projection import rows
 from core.projection.rows import Context, OpenAttempt, Row, RunTimes
 from core.reduce import apply
@@ -105,6 +106,7 @@ class RowFold:
                 self._take_other(event, at)
         if isinstance(event, Spoken) and not isinstance(event, ExperimentProposed):
             self._settled["messages"].append(rows.message(self._context, event, at))
+        forget_texts(self.state, event)
 
     def _take_of_attempt(self, event: AttemptEvent, at: datetime | None) -> None:
         """What an executor reported; the reducer moves the run's `seq` only where the report is not stale."""
