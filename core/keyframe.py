@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from core.events import AnyEvent, CancelRequested, ExperimentProposed, RevisionAdded, RunFinished, UnknownEvent
+from core.events import AnyEvent, CancelRequested, ExperimentProposed, RevisionAdded, RunFinished, UnknownEvent, Verdict
 from core.idle import Book, IdleFold
 from core.state import Ledger, OpenState, SessionState
 
@@ -41,6 +41,9 @@ def forget_texts(state: SessionState, event: AnyEvent | UnknownEvent) -> None:
             event.patch = ""
         case ExperimentProposed():
             event.hypothesis = event.rationale = ""
+            event.knobs = {}
+        case Verdict():
+            event.reason = ""
         case RunFinished() | CancelRequested():
             run = state.run(event.run)
             if run is not None and run.status == "finished":

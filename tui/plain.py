@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import time
 
@@ -20,6 +21,8 @@ from tui.text import clean
 from tui.words import clock, run_line, summary_lines, verdict_line
 
 _LOOK_S = 0.2
+_GC_THRESHOLDS = (100_000, 50, 1_000)
+"""As for the engine: a fold only grows, and going through it for garbage takes a share of the time to make it."""
 _SECOND_CTRL_C_S = 3.0
 
 
@@ -28,6 +31,7 @@ def follow(folder: SessionFolder, *, started_here: bool) -> int:
 
     The first Ctrl-C stops watching and prints how to stop the session; a second one within 3 s stops it.
     """
+    gc.set_threshold(*_GC_THRESHOLDS)
     state = SessionState()
     try:
         config = folder.config()
