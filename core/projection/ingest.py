@@ -11,7 +11,7 @@ from core.projection.fold import RowFold
 from core.projection.lock import projection_lock
 from core.projection.store import STORE_NAME, Store
 
-_BATCH: Final = 20_000
+_BATCH: Final = 8_000
 """Events per transaction: enough to make its fixed cost small, few enough to bound memory."""
 
 
