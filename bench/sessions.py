@@ -161,9 +161,16 @@ class _TimedBench:
         return await _timed(self._bench.propose(batch, call=call, rationale=rationale), self._count)
 
     async def wait(
-        self, *, queue_below: int | None = None, settled_above: int | None = None, until_s: float | None = None
+        self,
+        *,
+        queue_below: int | None = None,
+        settled_above: int | None = None,
+        heard_above: int | None = None,
+        until_s: float | None = None,
     ) -> Wake:
-        waiting = self._bench.wait(queue_below=queue_below, settled_above=settled_above, until_s=until_s)
+        waiting = self._bench.wait(
+            queue_below=queue_below, settled_above=settled_above, heard_above=heard_above, until_s=until_s
+        )
         return await _timed(waiting, self._count)
 
     async def confirm(self, exp: str, *, seeds: int, device_class: str | None, call: str) -> None:
