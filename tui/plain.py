@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 import time
 
 import msgspec
 
+from core.collector import collect_rarely
 from core.control import EngineGone, request
 from core.events import LimitHit
 from core.journal import Tail
@@ -21,8 +21,6 @@ from tui.text import clean
 from tui.words import clock, run_line, summary_lines, verdict_line
 
 _LOOK_S = 0.2
-_GC_THRESHOLDS = (100_000, 50, 1_000)
-"""As for the engine: a fold only grows, and going through it for garbage takes a share of the time to make it."""
 _SECOND_CTRL_C_S = 3.0
 
 
@@ -31,7 +29,7 @@ def follow(folder: SessionFolder, *, started_here: bool) -> int:
 
     The first Ctrl-C stops watching and prints how to stop the session; a second one within 3 s stops it.
     """
-    gc.set_threshold(*_GC_THRESHOLDS)
+    collect_rarely()
     state = SessionState()
     try:
         config = folder.config()

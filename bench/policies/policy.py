@@ -7,6 +7,7 @@ its own nominating scores, as its method would. It lives in one engine and is no
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ MOST_REFUSED = 200
 """So many points in a row that were tried before: nothing is left."""
 
 
-class Policy:
+class Policy(ABC):
     """See core.bench.Researcher. A policy overrides `ask`, `told` and, where it has a base, `pick`."""
 
     name: ClassVar[str]
@@ -40,20 +41,20 @@ class Policy:
 
     # -- what a policy is
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027  a hook that a policy may leave alone
         """Prepare, once `space`, `state` and `rng` are there."""
 
+    @abstractmethod
     def ask(self) -> list[Unit]:
         """Points to try now: as many as the policy wants tested; none while it waits for results."""
-        raise NotImplementedError
 
-    def told(self, result: Result) -> None:
+    def told(self, result: Result) -> None:  # noqa: B027  a hook that a policy may leave alone
         """An experiment's nominating run ended."""
 
-    def accepted(self, exp: str) -> None:
+    def accepted(self, exp: str) -> None:  # noqa: B027  a hook that a policy may leave alone
         """The next of the points that were asked for became an experiment."""
 
-    def refused(self) -> None:
+    def refused(self) -> None:  # noqa: B027  a hook that a policy may leave alone
         """The next of the points that were asked for was tried before, or cannot be tried."""
 
     def pick(self) -> str | None:
@@ -133,13 +134,13 @@ class WavePolicy(Policy):
         self._open: set[str] = set()
         self._wave: list[str] = []
 
+    @abstractmethod
     def wave(self) -> Sequence[Unit]:
         """The next wave's points."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settle(self, wave: Sequence[str]) -> None:
         """All of a wave's experiments have ended: decide."""
-        raise NotImplementedError
 
     def ask(self) -> list[Unit]:
         if self._open:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import hashlib
 import os
 import signal
@@ -22,6 +21,7 @@ from types import EllipsisType
 import msgspec
 
 from core.clock import Clock, RealClock, parse_speed
+from core.collector import collect_rarely
 from core.control import EngineGone
 from core.engine.loop import Engine
 from core.engine.opening import Opening
@@ -37,9 +37,6 @@ from core.session import SIMULATED_EPOCH_S, EngineInfo, SessionConfig, SessionEr
 from core.state import SessionState
 from core.target import TargetError, read_source, sha256_of
 from core.version import installed_version
-
-_GC_THRESHOLDS = (100_000, 50, 1_000)
-"""A session only grows, and holds hardly a cycle: the usual thresholds would walk all of it again and again."""
 
 _KNOWN = (
     SessionError,
@@ -63,7 +60,7 @@ def main(argv: list[str]) -> int:
     asked = parser.parse_args(argv)
     folder = SessionFolder(asked.folder.absolute())
     os.umask(0o077)
-    gc.set_threshold(*_GC_THRESHOLDS)
+    collect_rarely()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a dropped SSH link is nothing to an engine
     try:
         with folder.lock():

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from pathlib import Path
 
 _LOCK_WAIT_S = 30.0
 """How long the process of a resumed engine waits for that of the engine before to finish its last snapshot."""
-
-_GC_THRESHOLDS = (100_000, 50, 1_000)
-"""As for the engine: a fold only grows, and going through it for garbage takes a share of the time to make it."""
 
 _NICENESS = 10
 """Runs on CPU slots of this machine go first."""
@@ -21,6 +17,7 @@ def main(argv: list[str]) -> int:
     """Serve a session, or rebuild its projection; exit code 0, 1 (failed, one sentence on stderr) or 2 (usage)."""
     import duckdb
 
+    from core.collector import collect_rarely
     from core.projection.ingest import rebuild
     from core.projection.lock import ProjectionBusy, projection_lock
     from core.projection.service import Service
@@ -30,7 +27,7 @@ def main(argv: list[str]) -> int:
         return 2
     session_dir = Path(argv[0])
     os.nice(_NICENESS)
-    gc.set_threshold(*_GC_THRESHOLDS)
+    collect_rarely()
     try:
         if argv[1:]:
             damage = rebuild(session_dir)
