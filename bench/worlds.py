@@ -2,6 +2,8 @@
 
 What a run costs, how it starts up and when it runs out of memory is as in the surrogate; only the score is another
 function of the knobs. So a policy that does well here did not just learn the surrogate.
+
+Reported worlds count from 1; choose settings on others, from 9,001 on.
 """
 
 from __future__ import annotations
@@ -21,9 +23,6 @@ from sim.surrogate import forecast, loss_at
 from sim.world.outlook import Physics
 
 Floats = NDArray[np.float64]
-
-TUNING_WORLDS: Final = range(9_001, 9_011)
-"""Numbers of the worlds that settings may be chosen on. Reported ones count from 1."""
 
 _FEATURES: Final[tuple[tuple[str, Callable[[Setup], float]], ...]] = (
     ("attention scale", lambda s: _ln(s.attention_scale, 2.0)),

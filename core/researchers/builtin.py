@@ -13,9 +13,11 @@ from core.events import BASELINE, Limits
 from core.patching import read_constants
 from core.researchers.ideas import (
     Idea,
+    call_of,
     combine,
     first_moves,
     hinted,
+    joint_key,
     joint_move,
     parse_call,
     parts_of,
@@ -158,7 +160,7 @@ class Agenda:
         version = self._standing.version(self.base)
         if version != self._version:
             self._version, self._ideas = version, self._order()
-        while self._ideas and self._tried(self._ideas[0]):
+        while self._ideas and self._was_called(self._ideas[0].call(self.base)):
             self._ideas.pop(0)
         return self._ideas[0] if self._ideas else self._next_joint()
 
@@ -176,19 +178,16 @@ class Agenda:
             return None
         barred = self._standing.failed
         while self._joints_refused < _MAX_REFUSED:
-            idea = joint_move(self._constants, self._joint_index, barred, started.seed, self.base)
-            if idea is not None and not pointless(idea, self._inherited):
-                if not self._tried(idea):
+            call = call_of(self.base, joint_key(self._joint_index))
+            if not self._was_called(call):
+                idea = joint_move(self._constants, self._joint_index, barred, started.seed, self.base)
+                if idea is not None and not pointless(idea, self._inherited):
                     return idea
-                accepted = f"{idea.call(self.base)}#0" in self._state.ledger.calls
-            else:
-                accepted = False
             self._joint_index += 1
-            self._joints_refused = 0 if accepted else self._joints_refused + 1
+            self._joints_refused = 0 if f"{call}#0" in self._state.ledger.calls else self._joints_refused + 1
         return None
 
-    def _tried(self, idea: Idea) -> bool:
-        call = idea.call(self.base)
+    def _was_called(self, call: str) -> bool:
         return f"{call}#0" in self._state.ledger.calls or call in self._state.ledger.calls
 
 

@@ -28,7 +28,17 @@ class Idea(msgspec.Struct, frozen=True, kw_only=True):
 
     def call(self, base: str) -> str:
         """The call id of this idea on a base: proposing it there again is the same call."""
-        return f"builtin:{base}:{self.key}"
+        return call_of(base, self.key)
+
+
+def call_of(base: str, key: str) -> str:
+    """The call id of the idea with this key on a base."""
+    return f"builtin:{base}:{key}"
+
+
+def joint_key(index: int) -> str:
+    """The key of a joint move, whatever it moves."""
+    return f"joint:{index}"
 
 
 def parse_call(call: str) -> str | None:
@@ -108,7 +118,7 @@ def joint_move(constants: Mapping[str, Constant], index: int, barred: Collection
     if not changes:
         return None
     return Idea(
-        key=f"joint:{index}",
+        key=joint_key(index),
         title=", ".join(f"{name} {constants[name].literal} → {new}" for name, new in changes.items()),
         hypothesis="Knobs that do nothing alone may do something together.",
         rationale="Every single step of the catalogue has been tried on this base: now several knobs move at once.",
