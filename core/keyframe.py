@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from copy import copy
 
 import msgspec
 
@@ -18,7 +20,7 @@ from core.events import (
     Verdict,
 )
 from core.idle import Book, IdleFold
-from core.state import LAST_VERDICTS, Ledger, OpenState, SessionState
+from core.state import LAST_VERDICTS, Ledger, Noise, OpenState, Pair, SessionState
 
 
 class Keyframe(msgspec.Struct, frozen=True):
@@ -84,6 +86,20 @@ def restore(frame: Keyframe, ledger: Ledger) -> SessionState:
     """The state at a keyframe; `ledger` is any later ledger of the same journal."""
     idle = IdleFold(_idle_decoder.decode(frame.idle))
     return SessionState(_open_decoder.decode(frame.open), ledger.prefix(frame.lengths), idle)
+
+
+def settled(state: SessionState) -> SessionState:
+    """What is settled at this event, for a thread to look at while the state itself goes on; no open runs.
+
+    Cheap: lists are copied, and indexes shared, since these only ever gain entries for what the copies do not have.
+    """
+    ledger = copy(state.ledger)
+    for name in Ledger.LISTS:
+        setattr(ledger, name, getattr(state.ledger, name)[:])
+    ledger.noise = defaultdict(Noise, {cls: copy(noise) for cls, noise in state.ledger.noise.items()})
+    ledger.pairs = defaultdict(Pair, {classes: copy(pair) for classes, pair in state.ledger.pairs.items()})
+    now = msgspec.structs.replace(state.now, runs={}, devices=dict(state.now.devices))
+    return SessionState(now, ledger)
 
 
 def state_hash(state: SessionState) -> str:

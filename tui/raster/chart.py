@@ -107,9 +107,9 @@ def draw_chart(chart: Chart, width: int, height: int, charset: CharsetName = "br
     _draw_axes(whole, chart, frame, plain)
     _draw_failures(whole, chart, frame, plain)
     _draw_crosshair(whole, chart, frame, plain)
-    _put(whole, 0, frame.left, chart.notice, Role.MUTED)
+    put(whole, 0, frame.left, chart.notice, Role.MUTED)
     readout = cut(chart.readout, width - frame.left - cell_len(chart.notice) - 1, "..." if plain else "…")
-    _put(whole, 0, width - cell_len(readout), readout, Role.CURSOR)
+    put(whole, 0, width - cell_len(readout), readout, Role.CURSOR)
     return whole
 
 
@@ -121,7 +121,7 @@ def _draw_axes(whole: Raster, chart: Chart, frame: Frame, plain: bool) -> None:
         for value, text in frame.y_labels:
             row = frame.row_of(value, chart.window)
             if row is not None:
-                _put(whole, row, 0, text.rjust(frame.left - 1) + ("+" if plain else "┤"), Role.AXIS)
+                put(whole, row, 0, text.rjust(frame.left - 1) + ("+" if plain else "┤"), Role.AXIS)
     if frame.label_row is not None:
         _draw_x_labels(whole, chart, frame, frame.label_row)
 
@@ -142,7 +142,7 @@ def _draw_x_labels(whole: Raster, chart: Chart, frame: Frame, row: int) -> None:
             continue
         start = min(max(column - len(text) // 2, free_from), whole.chars.shape[1] - len(text))
         if start >= free_from:
-            _put(whole, row, start, text, Role.AXIS)
+            put(whole, row, start, text, Role.AXIS)
             free_from = start + len(text) + 1
 
 
@@ -172,7 +172,7 @@ def _draw_crosshair(whole: Raster, chart: Chart, frame: Frame, plain: bool) -> N
         whole.roles[row, column] = Role.CURSOR
 
 
-def _put(whole: Raster, row: int, column: int, text: str, role: Role) -> None:
+def put(whole: Raster, row: int, column: int, text: str, role: Role) -> None:
     """Write clean text over a line, cut at its end; a wide character takes two cells or is left out."""
     end = whole.chars.shape[1]
     for character in text:
