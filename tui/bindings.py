@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.keys import format_key
 
 Where = Literal[
-    "everywhere", "time", "panes", "curve", "devices", "reasoning", "table", "experiment", "home"
+    "everywhere", "time", "panes", "curve", "devices", "reasoning", "table", "effects", "experiment", "view", "home"
 ]  # in the order of the help screen
 
 TITLES: Final[dict[Where, str]] = {
@@ -19,7 +19,9 @@ TITLES: Final[dict[Where, str]] = {
     "devices": "Devices",
     "reasoning": "Reasoning",
     "table": "Lists",
+    "effects": "Effects",
     "experiment": "Experiment",
+    "view": "Effects screen",
     "home": "List of sessions",
 }
 """What each place is called on the help screen. A screen or widget with keys of its own says its place as `PLACE`."""
@@ -55,6 +57,7 @@ KEYS: Final = (
     Key("hint", "i", "hint", "hint to the researcher", "everywhere", footer="hint"),
     Key("resume", "r", "resume", "resume when the engine is gone", "everywhere"),
     Key("costs", "c", "costs", "what the model costs", "everywhere"),
+    Key("effects", "e", "effects", "effects of the designs", "everywhere"),
     Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
     Key("play", "space", "play", "play or hold", "time", footer="play"),
     Key("event_back", "comma", "step('event',-1)", "one event back", "time"),
@@ -106,7 +109,14 @@ KEYS: Final = (
     Key("left", "h,left", "shift(-1)", "left", "table"),
     Key("right", "l,right", "shift(1)", "right", "table"),
     Key("select", "enter", "select", "open the row", "table"),
+    Key("design_back", "h,left,left_square_bracket", "design(-1)", "design before", "effects"),
+    Key("design_on", "l,right,right_square_bracket", "design(1)", "next design", "effects", footer="design"),
+    Key("pair_back", "k,up", "pair(-1)", "pair of knobs before", "effects"),
+    Key("pair_on", "j,down", "pair(1)", "next pair of knobs", "effects", footer="pair"),
+    Key("page_down", "pagedown,ctrl+d", "page(1)", "further main effects", "effects"),
+    Key("page_up", "pageup,ctrl+u", "page(-1)", "main effects before", "effects"),
     Key("back", "escape", "back", "go back", "experiment", footer="back"),
+    Key("back", "escape", "back", "go back", "view", footer="back"),
     Key("replay", "r", "replay", "replay from the start", "home", footer="replay"),
     Key("quit", "q,escape", "quit", "leave", "home", footer="leave"),
 )

@@ -36,15 +36,15 @@ class DesignSet(NamedTuple):
 
     Args:
         levels: the low and the high value of each knob, in the order of the columns.
-        rows_RF: coded levels of each scored run; scores_R: their scores, brought to the reference class.
+        rows: coded levels (runs, knobs) of each scored run; scores: theirs, brought to the reference class.
         spread: noise of one run, where the session knows it.
     """
 
     design: str
     parent: str
     levels: dict[str, tuple[str, str]]
-    rows_RF: Floats
-    scores_R: Floats
+    rows: Floats
+    scores: Floats
     spread: Spread | None
 
 
@@ -95,7 +95,7 @@ def design_set(state: SessionState, design: str, parent: str, members: Sequence[
 
 def design_report(found: DesignSet) -> DesignReport | None:
     """The effects of a set; None for a part of a design that is too small for any of its effects."""
-    effects = design_effects(list(found.levels), found.rows_RF, found.scores_R, found.spread)
+    effects = design_effects(list(found.levels), found.rows, found.scores, found.spread)
     if effects is None or not (effects.mains or effects.interactions):
         return None
     said = f"design “{found.design}” on {found.parent}: {effects.sentence}"

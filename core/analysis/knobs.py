@@ -195,9 +195,12 @@ def _collected(
             untold[coded.knobs[k]] = None
     pairs = [
         _knob_pair(
-            coded, pair, fit, (used, curved, start + place),
+            coded,
+            pair,
+            fit,
+            (used, curved, start + place),
             _experiments_off(rows.x[:, pair[0]] * rows.x[:, pair[1]], rows.exp),
-        )  # fmt: skip
+        )
         for place, pair in enumerate(chosen)
         if fit.known[start + place]
     ]
@@ -263,7 +266,7 @@ def _knob_effect(
 
 
 def _knob_pair(
-    coded: Coded, pair: tuple[int, int], fit: Fit, places: tuple[Codes, Sequence[int], int], n: int
+    coded: Coded, pair: tuple[int, int], fit: Fit, places: tuple[Codes, Sequence[np.intp], int], n: int
 ) -> KnobPair:
     used, curved, product_at = places
     unit_KK = np.eye(len(fit.b))

@@ -1,4 +1,4 @@
-"""Designs one by one: which there are and how far they got, their effects, and the four corners of each pair of knobs."""
+"""Designs one by one: which there are and how far they got, their effects, and the corners of each pair of knobs."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ def pair_corners(found: DesignSet, effects: DesignEffects, pair: tuple[str, str]
     Least squares on all main effects, the interactions in `effects` and this one; a corner is what that expects with
     all other knobs in the middle. Its error is that of a run as in `effects`. None for an unknown knob.
     """
-    keep_R = np.isfinite(found.scores_R)
-    rows_RF, y_R = found.rows_RF[keep_R], found.scores_R[keep_R]
+    keep_R = np.isfinite(found.scores)
+    rows_RF, y_R = found.rows[keep_R], found.scores[keep_R]
     names = list(found.levels)
     varied = [j for j in range(len(names)) if {-1.0, 1.0} <= set(rows_RF[:, j].tolist())]
     if not {names.index(knob) for knob in pair if knob in names} <= set(varied) or len({*pair} & {*names}) < 2:
@@ -166,9 +166,7 @@ def pair_corners(found: DesignSet, effects: DesignEffects, pair: tuple[str, str]
     return PairCorners(pair, value, (value - half, value + half), abs(value) > half, corners, aliases, is_known)
 
 
-def _corner(
-    x_RK: Floats, y_R: Floats, fit: Fit, places: Codes, levels: tuple[int, int], half_of_one: float
-) -> Corner:
+def _corner(x_RK: Floats, y_R: Floats, fit: Fit, places: Codes, levels: tuple[int, int], half_of_one: float) -> Corner:
     """What the fit expects at two levels; `half_of_one` is half the width of the interval of a single run."""
     point_K = np.zeros(x_RK.shape[1])
     point_K[places] = levels[0], levels[1], levels[0] * levels[1]

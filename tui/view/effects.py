@@ -1,4 +1,4 @@
-"""What the effects pane shows: the designs of a session, main effects, pairs of knobs, and what cannot be told apart."""
+"""What the effects pane shows: a session's designs, main effects, pairs of knobs, and what cannot be told apart."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _of_design(sheet: DesignSheet, lines: tuple[DesignLine, ...], chosen: int) -
 def _main_line(effect: Effect, levels: tuple[str, str]) -> EffectLine:
     at = f"{'low' if effect.value > 0 else 'high'} {levels[effect.value < 0]}" if effect.active else ""
     return EffectLine(
-        clean(effect.name), effect.name, effect.value, *effect.interval, active=effect.active, better=clean(at)
+        clean(effect.name), clean(effect.name), effect.value, *effect.interval, active=effect.active, better=clean(at)
     )
 
 
@@ -163,7 +163,8 @@ def _pair_words(pair: PairCorners) -> str:
     if not pair.corners:
         return f"{name} cannot be told from {listed(same, 3)}" if same else f"too few runs to tell {name}"
     half = (pair.interval[1] - pair.interval[0]) / 2
-    said = f"{name}: {gain(pair.value, half)}, " + ("they interact" if pair.active else "inside the noise")
+    alone = "they interact" if not pair.aliases else "beyond the noise"
+    said = f"{name}: {gain(pair.value, half)}, {alone if pair.active else 'inside the noise'}"
     if same:
         return f"{said}; cannot be told from {listed(same, 2)}"
     if pair.aliases:
@@ -230,7 +231,9 @@ def _mixed_pairs(pairs: Sequence[PairCorners]) -> list[str]:
     if not known:
         return ["no pair can be told from all others: what is shown of a pair may be others' doing"] if pairs else []
     chains = [
-        " = ".join([" × ".join(pair.knobs), *(a.name.replace(":", " × ") for a in pair.aliases if abs(a.share) > _SAME)])
+        " = ".join(
+            [" × ".join(pair.knobs), *(a.name.replace(":", " × ") for a in pair.aliases if abs(a.share) > _SAME)]
+        )
         for pair in known
         if any(abs(alias.share) > _SAME for alias in pair.aliases)
     ]
@@ -266,7 +269,7 @@ def _knob_line(effect: KnobEffect) -> EffectLine:
     if effect.active and not better and effect.interval[0] > 0.0:
         better = "as it is"
     name = clean(effect.unit)
-    return EffectLine(name, effect.knob, effect.value, *effect.interval, effect.active, better, back)
+    return EffectLine(name, clean(effect.knob), effect.value, *effect.interval, effect.active, better, back)
 
 
 def _knob_pair_line(pair: KnobPair) -> PairLine:

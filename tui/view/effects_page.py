@@ -22,6 +22,7 @@ _VALUE: Final = 19
 _BETTER: Final = 14
 _NAME: Final = 24
 _FEWEST_LOWER: Final = 6
+_LINES_PER_DESIGN: Final = 3
 _ASCII: Final = str.maketrans(
     {"±": "+-", "×": "x", "·": "-", "│": "|", "─": "-", "−": "-", "→": ">", "“": '"', "”": '"', "…": ".", "▸": ">",
      "◂": "<", "●": "*", "○": "o", "┊": ":"}
@@ -106,6 +107,34 @@ def page_of(view: EffectsView, look: Look, width: int, height: int) -> Raster:
     return whole
 
 
+def design_at(view: EffectsView, width: int, height: int, x: int, y: int) -> int | None:
+    """The design whose lines hold a cell."""
+    box = boxes_of(view, width, height).designs
+    if width < WIDE or x >= box.width or not view.designs:
+        return None
+    index = _first_design(view, box) + y // _LINES_PER_DESIGN
+    return index if index < len(view.designs) else None
+
+
+def pair_at(view: EffectsView, look: Look, width: int, height: int, x: int, y: int) -> int | None:
+    """The pair whose line holds a cell."""
+    box = boxes_of(view, width, height).pairs
+    if not box.left <= x < box.left + box.width or not box.top < y < box.top + box.height:
+        return None
+    index = _first_pair(view, look, box) + y - box.top - 1
+    return index if index < len(view.pairs) else None
+
+
+def _first_design(view: EffectsView, box: Box) -> int:
+    fits = max(1, box.height // _LINES_PER_DESIGN)
+    return max(0, min(view.chosen - fits // 2, len(view.designs) - fits))
+
+
+def _first_pair(view: EffectsView, look: Look, box: Box) -> int:
+    shown = box.height - 1
+    return max(0, min(min(look.pair, len(view.pairs) - 1) - shown // 2, len(view.pairs) - shown))
+
+
 def _say(whole: Raster, row: int, column: int, text: str, width: int, role: Role, look: Look) -> None:
     """Words in at most so many cells."""
     put(whole, row, column, cut(_plain(text, look), width, "." if look.plain else "…"), role)
@@ -116,18 +145,17 @@ def _put_designs(whole: Raster, view: EffectsView, box: Box, look: Look) -> None
         return
     if box.width == whole.chars.shape[1]:
         line = view.designs[view.chosen]
-        place = f"◂ {view.chosen + 1}/{len(view.designs)} ▸ "
-        _say(whole, 0, 0, place, box.width, Role.MUTED, look)
+        which = f"◂ {view.chosen + 1}/{len(view.designs)} ▸ "
+        _say(whole, 0, 0, which, box.width, Role.MUTED, look)
         said = f"{line.name} · {line.kind} · {line.progress}"
-        _say(whole, 0, cell_len(place), said, box.width - cell_len(place), Role.CURSOR, look)
+        _say(whole, 0, cell_len(which), said, box.width - cell_len(which), Role.CURSOR, look)
         return
     for row in range(box.height):
         _say(whole, row, box.width, "│", 1, Role.AXIS, look)
-    fits = max(1, box.height // 3)
-    first = max(0, min(view.chosen - fits // 2, len(view.designs) - fits))
-    for place, line in enumerate(view.designs[first : first + fits]):
+    first = _first_design(view, box)
+    for place, line in enumerate(view.designs[first : first + max(1, box.height // _LINES_PER_DESIGN)]):
         chosen = first + place == view.chosen
-        row = 3 * place
+        row = _LINES_PER_DESIGN * place
         mark = "▸ " if chosen else "  "
         _say(whole, row, 0, mark + line.name, box.width, Role.CURSOR if chosen else Role.TEXT, look)
         for below, words in enumerate((line.kind, line.progress), start=1):
@@ -184,11 +212,10 @@ def _put_corners(whole: Raster, pair: PairLine, box: Box, look: Look) -> None:
     if pair.plot is None or height < 3:
         return
     plot = pair.plot
-    names, first, second = (
-        (_plain(text, look) for text in texts)
-        for texts in ((plot.first, plot.second), plot.first_levels, plot.second_levels)
-    )
-    drawn = two_lines(plot.lines, tuple(names), tuple(first), tuple(second), box.width, height, look.charset)
+    knobs = _plain(plot.first, look), _plain(plot.second, look)
+    bottom = _plain(plot.first_levels[0], look), _plain(plot.first_levels[1], look)
+    ends = _plain(plot.second_levels[0], look), _plain(plot.second_levels[1], look)
+    drawn = two_lines(plot.lines, knobs, bottom, ends, box.width, height, look.charset)
     top = box.top + len(said)
     whole.chars[top : top + height, box.left : box.left + box.width] = drawn.chars
     whole.roles[top : top + height, box.left : box.left + box.width] = drawn.roles
@@ -203,7 +230,7 @@ def _put_pairs(whole: Raster, view: EffectsView, box: Box, look: Look) -> None:
         return
     shown = box.height - 1
     chosen = min(look.pair, len(view.pairs) - 1)
-    first = max(0, min(chosen - shown // 2, len(view.pairs) - shown))
+    first = _first_pair(view, look, box)
     head = f"pairs {chosen + 1} of {len(view.pairs)}, ┊ is the noise" + (
         ", ~ mixed with others" if any(pair.mixed for pair in view.pairs) else ""
     )
