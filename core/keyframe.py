@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Callable
 from copy import copy
 
 import msgspec
@@ -88,18 +89,29 @@ def restore(frame: Keyframe, ledger: Ledger) -> SessionState:
     return SessionState(_open_decoder.decode(frame.open), ledger.prefix(frame.lengths), idle)
 
 
-def settled(state: SessionState) -> SessionState:
-    """What is settled at this event, for a thread to look at while the state itself goes on; no open runs.
+def settled(state: SessionState) -> Callable[[], SessionState]:
+    """What is settled at this event, for another thread to analyse (core.analysis) while the state itself goes on.
 
-    Cheap: lists are copied, and indexes shared, since these only ever gain entries for what the copies do not have.
+    Taking hold of it is cheap; the other thread calls what comes back, which takes a microsecond a run, for a state
+    without open runs. Indexes that only ever gain entries for what the copied lists do not have are shared.
     """
     ledger = copy(state.ledger)
     for name in Ledger.LISTS:
         setattr(ledger, name, getattr(state.ledger, name)[:])
+    ledger.verdict_index = dict(state.ledger.verdict_index)
+    ledger.best_observed = dict(state.ledger.best_observed)
     ledger.noise = defaultdict(Noise, {cls: copy(noise) for cls, noise in state.ledger.noise.items()})
     ledger.pairs = defaultdict(Pair, {classes: copy(pair) for classes, pair in state.ledger.pairs.items()})
+    ledger.runs_of = defaultdict(list)
     now = msgspec.structs.replace(state.now, runs={}, devices=dict(state.now.devices))
-    return SessionState(now, ledger)
+
+    def put_together() -> SessionState:
+        if not ledger.runs_of:
+            for run in ledger.runs:
+                ledger.runs_of[run.exp].append(run)
+        return SessionState(now, ledger)
+
+    return put_together
 
 
 def state_hash(state: SessionState) -> str:

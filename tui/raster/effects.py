@@ -27,9 +27,10 @@ _MIN_PLOT: Final = 8
 def place_of(value: float, reach: tuple[float, float], cells: int) -> int | None:
     """Which of so many cells holds a value; None outside and for what is no number."""
     low, high = reach
-    if cells < 1 or not low <= value <= high or not high - low > 0.0:
+    half_span = high / 2 - low / 2  # halved, because the distance of two huge ends overflows
+    if cells < 1 or not low <= value <= high or not 0.0 < half_span < math.inf:
         return None
-    return min(cells - 1, int((value - low) / (high - low) * cells))
+    return min(cells - 1, int((value / 2 - low / 2) / half_span * cells))
 
 
 def put_interval(

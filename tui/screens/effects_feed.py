@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Final
 
 from core.keyframe import settled
@@ -72,8 +73,8 @@ class EffectsFeed:
             self._busy = False
 
 
-def _worked_out(state: SessionState, wanted: Key | None) -> EffectsView:
+def _worked_out(state: Callable[[], SessionState], wanted: Key | None) -> EffectsView:
     try:
-        return effects_view(state, wanted)
+        return effects_view(state(), wanted)
     except Exception as error:  # noqa: BLE001  whatever a foreign design holds, the pane says it and the screen stays
         return EffectsView(notes=(f"the effects could not be worked out: {error!r}",))

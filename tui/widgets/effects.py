@@ -18,9 +18,9 @@ from tui.widgets.lines import LineWidget, strip_of
 
 
 class Effects(LineWidget):
-    """`show(EffectsView)` draws it. Posts `DesignWanted` when the reader goes to another design: the view is for the
+    """`show(EffectsView)` draws it. Posts `DesignWanted` when the reader goes to another design.
 
-    owner to bring, since it takes work (tui.screens.effects_feed).
+    Its view is for the owner to bring, since it takes work (tui.screens.effects_feed).
     """
 
     PLACE: ClassVar[Where] = "effects"
