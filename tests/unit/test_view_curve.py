@@ -116,7 +116,8 @@ def same(a: CurveView, b: CurveView) -> bool:
         a.key == b.key
         and a.facts.runs == b.facts.runs
         and a.facts.exps == b.facts.exps
-        and [a.facts.class_of(i) for i in range(len(a.facts.runs))] == [b.facts.class_of(i) for i in range(len(b.facts.runs))]
+        and [a.facts.class_of(i) for i in range(len(a.facts.runs))]
+        == [b.facts.class_of(i) for i in range(len(b.facts.runs))]
         and all(np.array_equal(x, y, equal_nan=True) for x, y in columns)
     )
 

@@ -190,6 +190,8 @@ def test_a_place_is_inside_or_nowhere(value, low, high, cells):
         assert place is None
 
 
-@pytest.mark.parametrize(("value", "cell"), [(-1.0, 0), (0.0, 5), (0.999, 9), (1.0, 9), (1.001, None), (math.nan, None)])
+@pytest.mark.parametrize(
+    ("value", "cell"), [(-1.0, 0), (0.0, 5), (0.999, 9), (1.0, 9), (1.001, None), (math.nan, None)]
+)
 def test_places_in_ten_cells(value, cell):
     assert place_of(value, (-1.0, 1.0), 10) == cell

@@ -119,7 +119,7 @@ def chart_of(
         layers=_layers(view, sight, xs, glyphs=glyphs),
         window=window,
         x_axis=sight.axis,
-        failed_x=xs[view.roles == Role.FAILED],
+        failed_x=xs[inside & (view.roles == Role.FAILED)],
         crosshair=None if cursor is None else _crosshair(view, xs, cursor),
         notice=_beyond(ys[shown], window, plain=plain) if xs.size else "no finished run yet",
         readout=readout.replace(MINUS, "-") if plain else readout,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 from rich.cells import cell_len
@@ -22,6 +23,7 @@ _VALUE: Final = 19
 _BETTER: Final = 14
 _NAME: Final = 24
 _FEWEST_LOWER: Final = 6
+_MOST_LOWER: Final = 26
 _LINES_PER_DESIGN: Final = 3
 _ASCII: Final = str.maketrans(
     {"±": "+-", "×": "x", "·": "-", "│": "|", "─": "-", "−": "-", "→": ">", "“": '"', "”": '"', "…": ".", "▸": ">",
@@ -76,15 +78,17 @@ def boxes_of(view: EffectsView, width: int, height: int) -> Boxes:
     need = len(view.mains) + 1
     lower = max(room * 2 // 5, room - need) if view.pairs and room >= 2 * _FEWEST_LOWER else 0
     mains = Box(left, top, inner, min(need, room - lower))
-    rest = Box(left, top + mains.height, inner, room - mains.height)
+    rest = Box(left, top + mains.height, inner, min(room - mains.height, _MOST_LOWER if lower else room))
     lower_top = rest.top
     if not lower:
-        return Boxes(designs, mains, _none(left), _none(left), Box(left, rest.top, inner, rest.height + notes))
+        return Boxes(designs, mains, _none(left), _none(left), Box(left, rest.top, inner, height - rest.top))
     both = inner >= 60
     split = inner * 11 // 20 if both else inner
     corners = Box(left, lower_top, split, rest.height)
     pairs = Box(left + split + 1, lower_top, inner - split - 1, rest.height) if both else _none(left)
-    return Boxes(designs, mains, corners, pairs, Box(left, lower_top + rest.height, inner, notes))
+    return Boxes(
+        designs, mains, corners, pairs, Box(left, lower_top + rest.height, inner, height - lower_top - rest.height)
+    )
 
 
 def _none(left: int) -> Box:
@@ -235,8 +239,8 @@ def _put_pairs(whole: Raster, view: EffectsView, box: Box, look: Look) -> None:
         ", ~ mixed with others" if any(pair.mixed for pair in view.pairs) else ""
     )
     _say(whole, box.top, box.left, head, box.width, Role.MUTED, look)
-    sizes = [abs(pair.value) for pair in view.pairs if abs(pair.value) < float("inf")]
-    most = max(sizes, default=0.0) or 1e-4
+    sizes = [size for pair in view.pairs for size in (abs(pair.value), pair.high / 2 - pair.low / 2)]
+    most = max((size for size in sizes if size < math.inf), default=0.0) or 1e-4
     name = max(12, box.width - 26) if box.width >= 38 else box.width - 10
     value = 9 if box.width >= 38 else 0
     left = box.left + 2 + name + value
