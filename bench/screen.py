@@ -19,7 +19,6 @@ from tests.support.ptys import PtyProgram
 from tests.support.story import Story, session, with_runs, write_journal
 
 SIZES: Final = ((80, 24), (120, 40), (200, 60))
-_KEYS: Final = 100
 _CHILD: Final = """
 import sys
 from pathlib import Path
@@ -113,7 +112,7 @@ def measure(
         return Cost(first_paint_s, complete_s, total / spent_s, 100 * cpu_s / spent_s, program.rss_mb())
 
 
-def key_to_frame_ms(folder: Path) -> tuple[float, float]:
+def key_to_frame_ms(folder: Path, keys: int = 100) -> tuple[float, float]:
     """Median and 95th percentile of milliseconds from a key to the first bytes of its frame, at 100 events a second.
 
     The key moves the cursor of the list of experiments, which always changes the screen.
@@ -124,7 +123,7 @@ def key_to_frame_ms(folder: Path) -> tuple[float, float]:
         program.until(f"#{busy.events}")
         program.send("4")
         program.quiet()
-        for index in range(_KEYS):
+        for index in range(keys):
             for run in busy.runs[:10]:  # ten events every tenth of a second
                 busy.story.advance(run, index % 600 + 1)
             busy.write()
