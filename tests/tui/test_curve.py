@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from textual import events
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from textual import events
 
 from tests.support.runs import Session
 from tests.tui.test_widgets import session_of, shown, text_of
