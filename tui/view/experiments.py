@@ -9,7 +9,7 @@ from rich.text import Text
 
 from core.events import ExperimentProposed, Verdict
 from core.state import Run, SessionState
-from tui.palette import Role, style_of
+from tui.palette import Look, Role, style_of
 from tui.text import clean
 from tui.view.transcript import VERDICT_SIGNS
 from tui.view.words import age_words, delta_words, score_words
@@ -55,9 +55,9 @@ class ExperimentTable:
     """
 
     def __init__(
-        self, state: SessionState, now_s: float = 0.0, *, newest_first: bool = True, dark: bool = True
+        self, state: SessionState, now_s: float = 0.0, *, newest_first: bool = True, look: Look = "dark"
     ) -> None:
-        self._state, self._now_s, self._dark = state, now_s, dark
+        self._state, self._now_s, self._look = state, now_s, dark
         self._newest_first = newest_first
         self._count = len(state.ledger.experiments)
         self._reference = state.reference_class()
@@ -77,7 +77,7 @@ class ExperimentTable:
 
     def row(self, index: int) -> tuple[str | Text, ...]:
         """The cells of one row; see `cells_of`."""
-        return cells_of(self.experiment(index), self._now_s, dark=self._dark)
+        return cells_of(self.experiment(index), self._now_s, look=self._look)
 
     def words(self, index: int) -> str:
         """One row to be copied."""
@@ -109,13 +109,13 @@ def waiting_runs(state: SessionState) -> dict[str, Waiting]:
     return found
 
 
-def cells_of(row: ExperimentRow, now_s: float, *, dark: bool = True) -> tuple[str | Text, ...]:
+def cells_of(row: ExperimentRow, now_s: float, *, look: Look = "dark") -> tuple[str | Text, ...]:
     """A row as cells: id, sign, val_bpb or status, delta, runs, class, device-minutes, age, design, title."""
     measure = score_words(row.val_bpb) or row.status
     return (
         row.exp,
-        Text(row.sign, style_of(row.role, dark)),
-        Text(measure, style_of(row.role, dark)) if row.val_bpb is None else measure,
+        Text(row.sign, style_of(row.role, look)),
+        Text(measure, style_of(row.role, look)) if row.val_bpb is None else measure,
         delta_words(row.delta),
         f"{row.done}/{row.owed}",
         row.cls,

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 from rich.text import Text
 
 from core.state import Ledger, SessionState
-from tui.palette import Role, style_of
+from tui.palette import Look, Role, style_of
 from tui.text import clean
 from tui.view.experiment_filter import ExperimentFilter
 from tui.view.experiments import (
@@ -85,9 +85,9 @@ class ListedRows:
     Raises nothing where the state has gone on: rows are what they were when the list was put together.
     """
 
-    def __init__(self, listing: Listing, entries: list[int], groups: list[Group], now_s: float, *, dark: bool) -> None:
+    def __init__(self, listing: Listing, entries: list[int], groups: list[Group], now_s: float, *, look: Look) -> None:
         self._listing, self._entries, self._groups = listing, entries, groups
-        self._now_s, self._dark = now_s, dark
+        self._now_s, self._look = now_s, look
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -115,10 +115,10 @@ class ListedRows:
         """The cells of an experiment, or the words of a header."""
         entry = self._entries[index]
         if entry >= 0:
-            return cells_of(self._listing.rows[entry], self._now_s, dark=self._dark)
+            return cells_of(self._listing.rows[entry], self._now_s, look=self._look)
         folded = index + 1 >= len(self._entries) or self._entries[index + 1] < 0
         words = self._header_words(self._groups[-1 - entry])
-        return Text(f"{'▸' if folded else '▾'} {words}", style_of(Role.CONFIRMED, self._dark))
+        return Text(f"{'▸' if folded else '▾'} {words}", style_of(Role.CONFIRMED, self._look))
 
     def words(self, index: int) -> str:
         """One row to be copied."""
@@ -177,19 +177,19 @@ class Listing:
         place = self.state.ledger.experiment_index.get(exp)
         return place if place is not None and place < len(self.rows) else None
 
-    def show(self, state: SessionState, wish: Wish, now_s: float, *, dark: bool = True) -> ListedRows | ExperimentTable:
+    def show(self, state: SessionState, wish: Wish, now_s: float, *, look: Look = "dark") -> ListedRows | ExperimentTable:
         """The rows of a state as wished, at a session second."""
         self.state = state
         if wish.plain:
             self._forget()
             self.version += 1
             self._count = len(state.ledger.experiments)
-            return ExperimentTable(state, now_s, newest_first=not wish.reverse, dark=dark)
+            return ExperimentTable(state, now_s, newest_first=not wish.reverse, look=look)
         changed = self._read(state)
         if self._wish is None or wish != self._wish or changed:
             self._put_together(wish, changed)
             self.version += 1
-        return ListedRows(self, self._entries, self._groups, now_s, dark=dark)
+        return ListedRows(self, self._entries, self._groups, now_s, look=look)
 
     def title(self, wish: Wish) -> str:
         """What is listed and how, for a border; empty for the list as it comes."""
