@@ -57,7 +57,7 @@ class ExperimentTable:
     def __init__(
         self, state: SessionState, now_s: float = 0.0, *, newest_first: bool = True, look: Look = "dark"
     ) -> None:
-        self._state, self._now_s, self._look = state, now_s, dark
+        self._state, self._now_s, self._look = state, now_s, look
         self._newest_first = newest_first
         self._count = len(state.ledger.experiments)
         self._reference = state.reference_class()

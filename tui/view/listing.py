@@ -177,7 +177,9 @@ class Listing:
         place = self.state.ledger.experiment_index.get(exp)
         return place if place is not None and place < len(self.rows) else None
 
-    def show(self, state: SessionState, wish: Wish, now_s: float, *, look: Look = "dark") -> ListedRows | ExperimentTable:
+    def show(
+        self, state: SessionState, wish: Wish, now_s: float, *, look: Look = "dark"
+    ) -> ListedRows | ExperimentTable:
         """The rows of a state as wished, at a session second."""
         self.state = state
         if wish.plain:
