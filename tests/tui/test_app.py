@@ -27,6 +27,7 @@ from tui.screens.experiment import ExperimentScreen
 from tui.screens.home import HomeApp, HomeChoice, HomeRow
 from tui.widgets.curve import Curve
 from tui.widgets.device_grid import DeviceGrid
+from tui.widgets.experiment_list import ExperimentList
 from tui.widgets.log_tail import LogTail
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import VirtualTable
@@ -118,6 +119,15 @@ async def reads(app: SessionApp, pilot: Pilot[None], *words: str) -> None:
         assert word in shown
 
 
+async def loses(app: SessionApp, pilot: Pilot[None], words: str) -> None:
+    """Wait until these words stand on the screen no more."""
+    for _ in range(300):
+        if words not in text_of(app):
+            return
+        await pilot.pause(0.01)
+    raise AssertionError(f"{words!r} is still there:\n{text_of(app)}")
+
+
 @pytest.fixture(autouse=True)
 def _fast_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pilot's waits between keys are long; what a story needs it waits for itself."""
@@ -157,6 +167,21 @@ async def test_a_narrow_terminal_shows_one_pane_and_tabs(tmp_path: Path) -> None
         await pilot.click("PaneTabs", offset=(14, 0))
         await pilot.pause()
         await reads(app, pilot, "[2 devices]")
+
+
+async def test_a_large_terminal_shows_three_columns_and_the_experiment_under_the_cursor(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=20)), size=(200, 60)) as (app, pilot):
+        await press(pilot, "4", "j")
+        await reads(app, pilot, "1 val_bpb", "3 reasoning", "5 verdicts", "6 e19 ", "hypothesis")
+        regions = [app.screen.query_one(f"#{pane}").region for pane in Dashboard.PANES]
+        assert len({region.x for region in regions}) == 3
+        assert not any(a.overlaps(b) for a in regions for b in regions if a is not b)
+        await pilot.resize_terminal(120, 40)
+        await loses(app, pilot, "6 e19")
+        await press(pilot, "6")
+        await reads(app, pilot, "[6 experiment]", "hypothesis")
+        await press(pilot, "z")
+        await reads(app, pilot, "1 val_bpb", "5 verdicts")
 
 
 async def test_z_gives_a_pane_all_the_room_and_takes_it_back(tmp_path: Path) -> None:
@@ -464,7 +489,9 @@ def test_every_key_of_the_table_has_its_action() -> None:
         "curve": Curve,
         "devices": DeviceGrid,
         "reasoning": Transcript,
+        "experiments": ExperimentList,
         "table": VirtualTable,
+        "find": Transcript,
         "experiment": ExperimentScreen,
         "home": HomeApp,
     }

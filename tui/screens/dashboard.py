@@ -18,14 +18,16 @@ from tui.palette import Look, style_of
 from tui.screens.panes import PaneScreen
 from tui.view.answer import Answer, tail_blocks
 from tui.view.curve import CurveView, curve_view
+from tui.view.detail import detail_view
 from tui.view.devices import devices_view
-from tui.view.listing import Listing
+from tui.view.listing import Listing, is_header
 from tui.view.model import model_line
 from tui.view.transcript import transcript_view
 from tui.view.verdicts import Told, phase_words, verdicts_view
 from tui.widgets.curve import Curve
+from tui.widgets.detail_pane import DetailPane
 from tui.widgets.device_grid import DeviceGrid
-from tui.widgets.experiment_list import COLUMNS, ExperimentList
+from tui.widgets.experiment_list import ExperimentList, columns
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import TableView
 
@@ -43,7 +45,9 @@ class Dashboard(PaneScreen):
         "reasoning": "reasoning",
         "experiments": "experiments",
         "verdicts": "verdicts",
+        "experiment": "experiment",
     }
+    WIDE_ONLY: ClassVar[frozenset[str]] = frozenset({"experiment"})
 
     def __init__(self, answer: Answer | None = None) -> None:
         super().__init__()
@@ -60,8 +64,18 @@ class Dashboard(PaneScreen):
         yield Transcript(id="reasoning")
         yield DeviceGrid(title="2 devices", id="devices")
         yield ExperimentList(id="experiments")
+        yield DetailPane(id="experiment")
         with VerticalScroll(id="verdicts"):
             yield Static(id="verdicts-text")
+
+    def on_resize(self) -> None:
+        """Side by side in three columns, devices stand below the curve; in two, beside the experiments."""
+        devices, experiments = self.query_one(DeviceGrid), self.query_one(ExperimentList)
+        order = [child for child in self.query_one("#panes").children if child in (devices, experiments)]
+        if self.wide != (order[0] is experiments):
+            first, second = (experiments, devices) if self.wide else (devices, experiments)
+            self.query_one("#panes").move_child(first, before=second)
+        super().on_resize()
 
     def project(self, source: Source, *, changed: bool) -> None:
         """Project to the panes in view."""
@@ -79,6 +93,8 @@ class Dashboard(PaneScreen):
         if self.in_view("curve"):
             self._curve_view = curve_view(state, self._curve_view)
             self.query_one(Curve).show(self._curve_view)
+        if self.in_view("experiment"):
+            self._show_detail(source)
         if self.in_view("verdicts"):
             self._show_verdicts(verdicts_view(state))
 
@@ -92,6 +108,12 @@ class Dashboard(PaneScreen):
         """Another order, filter or grouping shows at once."""
         if self._source is not None:
             self._show_experiments(self._source)
+            self.on_virtual_table_row_highlighted()
+
+    def on_virtual_table_row_highlighted(self) -> None:
+        """What stands beside the list is the experiment under its cursor."""
+        if self.in_view("experiment") and self._source is not None:
+            self._show_detail(self._source)
 
     def on_device_grid_device_selected(self, event: DeviceGrid.DeviceSelected) -> None:
         """From a device to the experiment that it works on."""
@@ -102,13 +124,19 @@ class Dashboard(PaneScreen):
         """The experiments as wished; the border says how."""
         pane = self.query_one(ExperimentList)
         rows = self._listing.show(source.state, pane.wish, source.now_s, look=look_of(self.app))
-        filtered = bool(pane.wish.filter.tests) and len(source.state.ledger.experiments)
-        empty = "no experiment fits the filter" if filtered else "no experiments yet"
-        pane.show(TableView(COLUMNS, rows, version=self._listing.version, empty=empty))
+        count = len(source.state.ledger.experiments)
+        empty = "no experiment fits the filter" if count else "no experiments yet"
+        pane.show(TableView(columns(count), rows, version=self._listing.version, empty=empty))
         name = f"{list(self.PANES).index('experiments') + 1} {self.PANES['experiments']}"
         title = Content(" · ".join(filter(None, (name, self._listing.title(pane.wish)))))
         if pane.border_title != title:
             pane.border_title = title
+
+    def _show_detail(self, source: Source) -> None:
+        """The experiment under the list's cursor; over a design's header the last one stays."""
+        exp = self.query_one(ExperimentList).cursor_key
+        if exp is None or not is_header(exp):
+            self.query_one(DetailPane).show(None if exp is None else detail_view(source.state, exp, source.now_s))
 
     def _show_reasoning(self, source: Source, *, changed: bool) -> None:
         """What was said; and just now, even where nothing was recorded, what is being said or waited for."""

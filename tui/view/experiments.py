@@ -16,7 +16,8 @@ from tui.view.words import age_words, delta_words, score_words
 
 
 class ExperimentRow(NamedTuple):
-    """One experiment. `val_bpb` is the mean of its scored runs on `cls`; `done` of `owed` runs have ended.
+    """One experiment. `val_bpb` is the mean of its scored runs on `cls`; `done` of `owed` runs have ended. Without any
+    score `cls` is where the last run was.
 
     It was proposed at session second `asked_t_s`; its ended runs held devices for `device_s` seconds.
     """
@@ -164,7 +165,7 @@ def experiment_row(
         role=role,
         status=status,
         val_bpb=val_bpb,
-        cls=cls,
+        cls=cls or (ended[-1].device_class if ended else ""),
         delta=verdict.delta if verdict is not None else None,
         done=len(ended),
         owed=len(ended) + waiting.open + waiting.owed,

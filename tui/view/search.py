@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from tui.view.blocks import Block
@@ -32,10 +31,10 @@ def spans_of(pattern: re.Pattern[str], text: str) -> list[Span]:
 class Hit(NamedTuple):
     """A match in what was said: hits sort as they were said.
 
-    `index` counts events, `part` the event's blocks, `paragraph` is 0 in the block's head and from 1 in its body.
+    `event` counts events, `part` the event's blocks, `paragraph` is 0 in the block's head and from 1 in its body.
     """
 
-    index: int
+    event: int
     part: int
     paragraph: int
     start: int
@@ -87,19 +86,16 @@ class TalkSearch:
             found.append(self._hits_in(self._from, blocks))
         self.hits[:0] = [hit for hits in reversed(found) for hit in hits]
 
-    def near(self, index: int) -> Hit | None:
+    def near(self, event: int) -> Hit | None:
         """The last match at or before an event; if there is none, the first one after it. None while it may come."""
-        at = bisect_left(self.hits, Hit(index + 1, 0, 0, 0))
+        at = bisect_left(self.hits, Hit(event + 1, 0, 0, 0))
         if at:
             return self.hits[at - 1]
         return self.hits[0] if self.hits and self.done else None
 
     def after(self, hit: Hit, by: int) -> Hit:
         """The next match (`by` 1) or the one before (-1); past the last one comes the first."""
-        if by > 0:
-            at = bisect_right(self.hits, hit)
-        else:
-            at = bisect_left(self.hits, hit) - 1
+        at = bisect_right(self.hits, hit) if by > 0 else bisect_left(self.hits, hit) - 1
         return self.hits[at % len(self.hits)] if self.hits else hit
 
     def words(self, hit: Hit | None) -> str:
@@ -118,5 +114,3 @@ class TalkSearch:
             for number, text in enumerate(paragraphs(block))
             for start, _ in spans_of(self.pattern, text)
         ]
-
-

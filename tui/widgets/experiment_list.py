@@ -15,19 +15,23 @@ from tui.view.listing import Wish, is_header
 from tui.widgets.prompt_line import PromptLine
 from tui.widgets.virtual_table import Column, VirtualTable
 
-COLUMNS: Final = (
-    Column("#", 6, align="right"),
+
+def columns(count: int) -> tuple[Column, ...]:
+    """The columns of a list of so many experiments, as `tui.view.experiments.cells_of` fills them."""
+    return (Column("#", max(4, len(f"e{count}")), align="right"), *_COLUMNS)
+
+
+_COLUMNS: Final = (
     Column("", 1),
     Column("val_bpb", 9),
     Column("Δ", 7, align="right"),
-    Column("runs", 5, align="right"),
+    Column("runs", 4, align="right"),
     Column("class", 10, at_least=100),
     Column("min", 5, align="right", at_least=100),
     Column("age", 4, align="right", at_least=70),
     Column("design", 18, at_least=120),
     Column("what", 12, flex=True),
 )
-"""As `tui.view.experiments.cells_of` fills them."""
 
 
 class ExperimentList(VirtualTable, PromptLine):

@@ -13,6 +13,7 @@ from textual.events import Click
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.timer import Timer
 
 from tui.bindings import Where, bindings_for
 from tui.look import look_of
@@ -47,7 +48,7 @@ class Transcript(ScrollView, Finding, can_focus=True):
         self._search: TalkSearch | None = None
         self._hit: Hit | None = None
         self._anchor = 0
-        self._searching_on = False
+        self._next_slice: Timer | None = None
 
     def show(self, view: TranscriptView) -> None:
         """Show what was said up to now; what was appended is laid out, a jump in time lays out anew."""
@@ -291,16 +292,16 @@ class Transcript(ScrollView, Finding, can_focus=True):
 
     def _search_on(self) -> None:
         """Search a slice, then let keys have their turn."""
-        self._searching_on = False
+        if self._next_slice is not None:
+            self._next_slice.stop()
         search = self._search
         if search is None or search.done:
             return
         search.go_on()
         if self._hit is None and (hit := search.near(self._anchor)) is not None:
             self._land(hit)
-        if not search.done and not self._searching_on:
-            self._searching_on = True
-            self.set_timer(_SEARCH_ON_S, self._search_on)
+        if not search.done:
+            self._next_slice = self.set_timer(_SEARCH_ON_S, self._search_on)
         self.draw_foot()
 
     def _land(self, hit: Hit) -> None:
@@ -308,11 +309,11 @@ class Transcript(ScrollView, Finding, can_focus=True):
         assert self._view is not None
         layout = self._layout
         self._hit, self._follow = hit, False
-        if not layout.first <= hit.index < layout.end:
-            first = max(0, hit.index - WINDOW // 2)
+        if not layout.first <= hit.event < layout.end:
+            first = max(0, hit.event - WINDOW // 2)
             self._lay_out(first, min(len(self._view.talk), first + WINDOW))
             self._show_tail()
-        index = layout.find(hit.index, hit.part)
+        index = layout.find(hit.event, hit.part)
         if index is None:
             return
         block = layout.block(index)
