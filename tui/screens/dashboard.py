@@ -18,7 +18,7 @@ from tui.palette import Look, style_of
 from tui.screens.panes import PaneScreen
 from tui.view.answer import Answer, tail_blocks
 from tui.view.curve import CurveView, curve_view
-from tui.view.devices import devices_view
+from tui.view.devices import Made, devices_view
 from tui.view.experiments import ExperimentTable
 from tui.view.model import model_line
 from tui.view.transcript import transcript_view
@@ -58,6 +58,7 @@ class Dashboard(PaneScreen):
         self._answer = answer
         self._model_line = ""
         self._curve_view: CurveView | None = None
+        self._devices_made = Made()
         self._told: tuple[Told, ...] | None = None
         self._phase = ""
 
@@ -75,7 +76,7 @@ class Dashboard(PaneScreen):
         state = source.state
         if self.in_view("devices"):
             self.query_one(DeviceGrid).show(
-                devices_view(state, source.now_s, engine_alive=source.mode != "engine gone")
+                devices_view(state, source.now_s, engine_alive=source.mode != "engine gone", made=self._devices_made)
             )
         if self.in_view("reasoning"):
             self._show_reasoning(source, changed=changed)
