@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from rich.cells import cell_len
 from rich.text import Text
 from textual.app import App
 from textual.widget import Widget

@@ -188,17 +188,23 @@ def layout_for(shape: Shape, width: int, height: int, wanted: Wanted) -> Layout:
 def _candidates(shape: Shape, width: int, height: int, wanted: Wanted) -> Iterator[tuple[Level, list[Line], int]]:
     """From the one that says most to the closest."""
     devices, nodes = sum(cls.devices for cls in shape), sum(len(cls.nodes) for cls in shape)
+    auto = wanted == "auto"
     tiles, rows = (width + _GAP) // (TILE_CELLS[0] + _GAP), max(1, (width + _GAP) // (ROW_CELLS + _GAP))
-    if wanted == "tiles" or (wanted == "auto" and 3 * devices <= tiles * height):
-        for tall in (4, 3):
-            yield from (("tiles", _tiles(shape, width, tall, headed=headed), 0) for headed in (True, False))
-    if wanted == "rows" or (wanted == "auto" and devices <= rows * height):
+    has_tiles = wanted == "tiles" or (auto and 3 * devices <= tiles * height)
+    has_rows = wanted == "rows" or (auto and devices <= rows * height)
+    if has_tiles:
+        yield from (("tiles", _tiles(shape, width, 4, headed=headed), 0) for headed in (True, False))
+    if has_rows and rows > 1:  # a line of all the width says more than a tile without a title
+        yield from (("rows", _rows(shape, width, 1, headed=headed), 0) for headed in (True, False))
+    if has_tiles:
+        yield from (("tiles", _tiles(shape, width, 3, headed=headed), 0) for headed in (True, False))
+    if has_rows:
         for columns in range(1, rows + 1):
             yield from (("rows", _rows(shape, width, columns, headed=headed), 0) for headed in (True, False))
     detail = min(1, height - 1)
-    if wanted in ("auto", "map"):
+    if auto or wanted == "map":
         yield from (("map", lines, detail) for lines in _maps(shape, width))
-    if wanted == "nodes" or (wanted == "auto" and nodes < devices):
+    if wanted == "nodes" or (auto and nodes < devices):
         detail = min(2, height - 1)
         yield from (("nodes", lines, detail) for lines in _node_maps(shape, width))
 

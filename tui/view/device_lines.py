@@ -82,10 +82,8 @@ def short_label_cells(name: str, count: int) -> int:
 
 
 def node_label(node: Group, width: int, *, plain: bool) -> Span:
-    """A node's name; of a lost one it says so."""
-    if node.lost == node.devices:
-        return fit(f"{'x' if plain else '×'}{node.name}", width, ellipsis=_ellipsis(plain)), Role.LOST
-    return fit(node.name, width, ellipsis=_ellipsis(plain)), Role.MUTED
+    """A node's name; where all of its devices are lost its cells say so too."""
+    return fit(node.name, width, ellipsis=_ellipsis(plain)), Role.LOST if node.lost == node.devices else Role.MUTED
 
 
 def fields_for(rows: Sequence[DeviceRow], width: int) -> Fields:

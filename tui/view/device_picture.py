@@ -62,10 +62,9 @@ class Picture:
             unit = self.layout.unit_at(line, x)
             return None if unit is None else self.layout.device_in(unit, self.cursor)
         y -= self._shown
-        if self._strip(self.height - self._shown):
-            devices = self.layout.node_devices(self.layout.node_of(self.cursor))
+        if strip := self._strip(self.height - self._shown):
             if y == 0:
-                return devices[x] if x < len(devices) else None
+                return strip[x] if x < len(strip) else None
             y -= 1
         device = self.cursor + y
         return device if self._is_map and device < len(self.rows) else None
@@ -143,20 +142,22 @@ class Picture:
             return node_cell(thing, plain=self.plain)
         return cell_of(thing, plain=self.plain)
 
-    def _strip(self, room: int) -> bool:
-        """Whether the cursor's node has a line below the cells of the nodes."""
-        return self.layout.level == "nodes" and room > 1
+    def _strip(self, room: int) -> range:
+        """Which devices of the cursor's node have cells below those of the nodes: as many as fit around the cursor."""
+        if self.layout.level != "nodes" or room <= 1:
+            return range(0)
+        devices = self.layout.node_devices(self.layout.node_of(self.cursor))
+        return devices[max(0, self.cursor - devices.start - self.width + 1) :][: self.width]
 
     def _detail(self, room: int) -> list[list[Span]]:
         """What stands below a map."""
         if not self._is_map or room <= 0:
             return []
         lines: list[list[Span]] = []
-        if self._strip(room):
-            node = self.layout.node_of(self.cursor)
-            devices = self.layout.node_devices(node)
-            cells = [self._cell(self.rows[device], marked=device == self.cursor) for device in devices]
-            lines.append([*joined(cells), (" ", Role.BLANK), *group_words(self.groups.nodes[node])])
+        if strip := self._strip(room):
+            node = self.groups.nodes[self.layout.node_of(self.cursor)]
+            cells = [self._cell(self.rows[device], marked=device == self.cursor) for device in strip]
+            lines.append(exactly([*joined(cells), (" ", Role.BLANK), *group_words(node)], self.width))
         shown = self.rows[self.cursor : self.cursor + room - len(lines)]
         fields = fields_for(shown, self.width)
         return lines + [
