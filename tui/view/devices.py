@@ -98,12 +98,9 @@ def devices_view(
         told = (device.seq, device.up, draining, *told)
         known = made.rows.get(device.device)
         if known is None or known[0] != told:
-            row = _row(device, draining=draining)
-            row = (
-                _busy_row(state, device, run, row)
-                if run is not None
-                else _idle_row(device, row, now_s, why[device.cls])
-            )
+            row = _row(state, device, run, draining=draining)
+            if run is None:
+                row = _idle_row(device, row, now_s, why[device.cls])
             known = made.rows[device.device] = (told, row)
         rows.append(known[1])
     if made.position != state.now.n:
@@ -146,11 +143,25 @@ def _of_run(run: Run) -> tuple[object, ...]:
     )
 
 
-def _row(device: DeviceState, *, draining: bool) -> DeviceRow:
-    """What is the same whether it has a run or none."""
-    status: DeviceStatus = "lost" if not device.up else "draining" if draining else "free"
+def _row(state: SessionState, device: DeviceState, run: Run | None, *, draining: bool) -> DeviceRow:
+    """A device with its run; one without is not told yet why it has none."""
     name, cls, node = clean(device.device) or "?", clean(device.cls) or "?", clean(device.node)
-    return DeviceRow(name, cls, node, status, key=device.device, memory_mb=device.memory_mb)
+    status: DeviceStatus = "lost" if not device.up else "draining" if draining else "free"
+    if run is None:
+        return DeviceRow(name, cls, node, status, key=device.device, memory_mb=device.memory_mb)
+    if status == "free":
+        status = "starting" if run.status != "running" else "scoring" if run.frac >= 1.0 else "running"
+    curve = tuple([loss for _, loss in run.curve])
+    words = _lost_words(device) if status == "lost" else _ending_words(run) or _title(state, run)
+    return DeviceRow(  # by position, and at once: thousands of these are made at a time
+        *(name, cls, node, status, run.run, run.exp, run.frac, run.util, run.loss, curve, words, "", run.mem_mb),
+        *(device.memory_mb, device.device),
+    )
+
+
+def _title(state: SessionState, run: Run) -> str:
+    proposal = state.experiment(run.exp)
+    return clean(proposal.title) if proposal is not None else ""
 
 
 def _idle_row(device: DeviceState, row: DeviceRow, now_s: float, why: str) -> DeviceRow:
@@ -165,25 +176,6 @@ def _idle_row(device: DeviceState, row: DeviceRow, now_s: float, why: str) -> De
 def _lost_words(device: DeviceState, since: str = "") -> str:
     reason = clean(device.lost_reason)
     return f"lost{since}{': ' + reason if reason else ''}"
-
-
-def _busy_row(state: SessionState, device: DeviceState, run: Run, row: DeviceRow) -> DeviceRow:
-    status = row.status
-    if status == "free":
-        status = "starting" if run.status != "running" else "scoring" if run.frac >= 1.0 else "running"
-    proposal = state.experiment(run.exp)
-    title = clean(proposal.title) if proposal is not None else ""
-    return row._replace(
-        status=status,
-        run=run.run,
-        exp=run.exp,
-        frac=run.frac,
-        util=run.util,
-        loss=run.loss,
-        curve=tuple(loss for _, loss in run.curve),
-        words=_lost_words(device) if status == "lost" else _ending_words(run) or title,
-        mem_mb=run.mem_mb,
-    )
 
 
 def _ending_words(run: Run) -> str:
