@@ -48,6 +48,11 @@ class DeviceRow(NamedTuple):
     memory_mb: int = 0
     key: str = ""
 
+    @property
+    def busy(self) -> bool:
+        """Whether it works on a run. That of a lost device is not known to go on."""
+        return bool(self.run) and self.status != "lost"
+
 
 class DevicesView(NamedTuple):
     """Input of the `DeviceGrid` widget; devices are grouped by class and node, in the order in which they were seen.
@@ -62,8 +67,8 @@ class DevicesView(NamedTuple):
 
     @property
     def busy(self) -> int:
-        """How many devices have a run."""
-        return sum(1 for row in self.rows if row.run)
+        """How many devices work on a run."""
+        return sum(1 for row in self.rows if row.busy)
 
 
 @dataclass(slots=True)
