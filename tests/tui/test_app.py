@@ -456,7 +456,7 @@ async def test_a_damaged_journal_is_shown_up_to_the_damage_with_the_place(tmp_pa
 
 
 async def test_help_lists_every_key_of_the_table(tmp_path: Path) -> None:
-    async with on_screen(live(tmp_path, session(experiments=3)), size=(100, 160)) as (app, pilot):
+    async with on_screen(live(tmp_path, session(experiments=3)), size=(100, 240)) as (app, pilot):
         await press(pilot, "question_mark")
         shown = text_of(app)
         assert all(key.says in shown for key in KEYS)
