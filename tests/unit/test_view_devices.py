@@ -16,6 +16,7 @@ from core.events import (
     SessionEnded,
 )
 from tests.support.runs import Session
+from tui.view import devices
 from tui.view.devices import Made, devices_view
 
 
@@ -144,3 +145,14 @@ def test_memory_and_the_name_the_session_knows_come_along(session):
     session.add(DeviceSeen(device="gpu\x1b[0m9", seq=1, cls="X", node="n", memory_mb=81_559))
     row = devices_view(session.state, 0.0).rows[-1]
     assert (row.device, row.key, row.memory_mb) == ("gpu9", "gpu\x1b[0m9", 81_559)
+
+
+def test_a_drained_device_ends_what_it_has_and_then_takes_no_run(session, monkeypatch):
+    monkeypatch.setattr(devices, "_drained", lambda state: {"gpu0": None, "gpu1": None})
+    session.start("e1", "gpu1", losses=(3.0,))
+    found = rows(session)
+    assert (found["gpu0"].status, found["gpu0"].words) == ("drained", "drained: takes no run")
+    assert (found["gpu1"].status, found["gpu1"].run) == ("draining", "r1")
+    assert found["gpu2"].status == "free"
+    session.add(DeviceLost(device="gpu0", seq=2, reason="Xid 79"))
+    assert rows(session)["gpu0"].status == "lost"
