@@ -178,9 +178,9 @@ def _corner(x_RK: Floats, y_R: Floats, fit: Fit, places: Codes, levels: tuple[in
 
 
 def _mixed(found: DesignSet, pair: tuple[str, str], rows_RF: Floats) -> tuple[Alias, ...]:
-    """What an interaction outside the design's model is mixed with: main effects that equal it, else other pairs.
+    """What an interaction outside the design's model is mixed with: main effects equal to it, else interactions.
 
-    Shares of pairs are those with all main effects in the model (Box & Wilson 1951).
+    Their shares are those with all main effects in the model (Box & Wilson 1951).
     """
     names = list(found.levels)
     product_R = rows_RF[:, names.index(pair[0])] * rows_RF[:, names.index(pair[1])]

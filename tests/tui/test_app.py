@@ -471,10 +471,14 @@ async def test_every_command_of_the_palette_can_be_called(tmp_path: Path) -> Non
     async with on_screen(live(tmp_path, session(experiments=3))) as (app, _):
         commands = list(app.get_system_commands(app.screen))
         titles = {command.title for command in commands}
-        wanted = {_named(key) for key in KEYS if key.where not in ("home", "experiment", "effects", "view")}
+        wanted = {_named(key) for key in KEYS if key.where not in _ELSEWHERE}
         assert titles == wanted
         await next(command for command in commands if command.title == "One event back").callback()
         assert app.source.mode == "replay"
+
+
+_ELSEWHERE = {"home", "experiment", "effects", "view"}
+"""Places that are not on the first screen of a session."""
 
 
 def _named(key: Key) -> str:
@@ -495,8 +499,8 @@ def test_every_key_of_the_table_has_its_action() -> None:
         "table": VirtualTable,
         "find": Transcript,
         "effects": Effects,
-        "experiment": ExperimentScreen,
         "view": EffectsScreen,
+        "experiment": ExperimentScreen,
         "home": HomeApp,
     }
     for key in KEYS:
