@@ -19,7 +19,7 @@ MAX_LINE_BYTES = 64 * 1024
 _CONNECT_S = 2.0
 _REPLY_S = 30.0
 
-COMMANDS = ("pause", "resume", "hint", "cancel", "stop")
+COMMANDS = ("pause", "resume", "hint", "cancel", "drain", "undrain", "stop")
 """Verbs that change the session: journalled, then obeyed."""
 
 
