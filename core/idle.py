@@ -32,8 +32,9 @@ Cause = Literal[
 `empty queue`: nothing waits while other runs are under way. `researcher thinking`: nothing waits while a model is being
 asked, or nothing waits and nothing runs, so only the researcher can go on. `model away`: nothing waits because the API
 fails, declines, or is not to be paid any more. `no fitting run`: what waits is pinned to other device classes.
-`research ended`: the researcher has nothing left. `drained`: a person keeps new runs from the device. `pending`: a run is on its way to the device, and has not started.
-`image`: the same, and its image could not be fetched. `start-up`: the run has started and does not train yet.
+`research ended`: the researcher has nothing left. `drained`: a person keeps new runs from the device. `pending`: a run
+is on its way to the device, and has not started. `image`: the same, and its image could not be fetched. `start-up`: the
+run has started and does not train yet.
 """
 
 Use = Cause | Literal["training", "scoring"]
