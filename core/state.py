@@ -473,7 +473,7 @@ class SessionState:
         return [run for run in self.now.runs.values() if run.exp == exp]
 
     def open_runs_named(self, name: str) -> list[Run]:
-        """The open runs that a name means: a run, else those of an experiment, else of a design (also `design:NAME`)."""
+        """The open runs that a name means: a run, or all of an experiment, or of a design (also as `design:NAME`)."""
         if name in self.now.runs:
             return [self.now.runs[name]]
         if name in self.ledger.experiment_index:

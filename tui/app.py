@@ -30,6 +30,7 @@ from core.control import EngineGone
 from core.sources import LiveSource, Source
 from tui.acting.commands import CommandActions, Commands
 from tui.acting.moments import TimeActions
+from tui.acting.orders import Orders
 from tui.acting.views import ViewActions
 from tui.bindings import KEYS, TITLES, Where, bindings_for
 from tui.messages import ExperimentChosen, SourceWanted
@@ -85,6 +86,7 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
         self._answers = answers
         self._answer = Answer()
         self.commands = commands
+        self.orders = Orders()
         self._crash_log = crash_log
         self._ticks_hz = ticks_hz
         self._catching_up = False
@@ -152,6 +154,7 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
         """Project the source to the topmost screen of panes, and to what lies over it."""
         if not self.is_running:  # a last timer may fire while the screens are taken down
             return
+        self.show_orders()
         for screen in reversed(self.screen_stack):
             if isinstance(screen, Follows) and screen.is_mounted:
                 screen.show_source(self.source)

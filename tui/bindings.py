@@ -43,8 +43,8 @@ class Key(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """How the keys are written for a reader."""
-        return keys_words(self.keys)
+        """How the keys are written for a reader; an action without a key is in the palette."""
+        return keys_words(self.keys or "ctrl+p")
 
 
 KEYS: Final = (
@@ -54,6 +54,9 @@ KEYS: Final = (
     Key("pause", "p", "pause", "pause or resume", "everywhere", footer="pause"),
     Key("hint", "i", "hint", "hint to the researcher", "everywhere", footer="hint"),
     Key("resume", "r", "resume", "resume when the engine is gone", "everywhere"),
+    Key("cancel", "X", "cancel", "cancel a run, an experiment or a design", "everywhere"),
+    Key("drain", "", "drain", "drain a device, or give it back, by name", "everywhere"),
+    Key("clear", "escape", "clear_orders", "put away what became of commands", "everywhere"),
     Key("costs", "c", "costs", "what the model costs", "everywhere"),
     Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
     Key("play", "space", "play", "play or hold", "time", footer="play"),
@@ -90,6 +93,7 @@ KEYS: Final = (
     Key("down", "j,down", "move(0, 1)", "device below", "devices"),
     Key("up", "k,up", "move(0, -1)", "device above", "devices"),
     Key("select", "enter", "select", "open its experiment", "devices"),
+    Key("drain", "d", "drain", "drain the device, or give it back", "devices"),
     Key("up", "up,k", "move(-1)", "block before", "reasoning"),
     Key("down", "down,j", "move(1)", "next block", "reasoning"),
     Key("first", "home,g", "edge('first')", "first block", "reasoning"),
@@ -118,7 +122,7 @@ def bindings_for(*places: Where) -> list[BindingType]:
     return [
         Binding(key.keys, key.action, key.footer or key.says, show=bool(key.footer), key_display=key.shown, id=key.id)
         for key in KEYS
-        if key.where in places
+        if key.where in places and key.keys
     ]
 
 

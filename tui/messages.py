@@ -13,5 +13,13 @@ class ExperimentChosen(Message):
         self.exp = exp
 
 
+class DrainWanted(Message):
+    """A device is to get no new run, or is to be given back."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device = device
+
+
 class SourceWanted(Message):
     """A new screen has nothing to show yet: it is not to wait for the next tick."""

@@ -6,12 +6,16 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from core.session import SessionFolder, home, resolve_session
 from tui.cli import UserError
 from tui.cli.options import has_screen, plain_option, session_argument
+
+if TYPE_CHECKING:
+    from core.control import Reply
 
 
 @click.command()
@@ -72,21 +76,16 @@ class SocketCommands:
     def __init__(self, folder: SessionFolder) -> None:
         self._folder = folder
 
-    async def send(self, verb: str, arg: str = "") -> str:
-        """Send one command and return the sentence that answers it; `resume` starts an engine where none works."""
-        from core.control import EngineGone, new_client, request
-        from core.session import SessionError
+    async def send(self, verb: str, arg: str = "", *, client: str = "") -> Reply:
+        """Send one command and return its answer; `resume` starts an engine where none works."""
+        from core.control import Reply, request
 
-        try:
-            if verb == "resume" and not self._folder.engine_alive():
-                from tui.launch import start_engine
+        if verb == "resume" and not self._folder.engine_alive():
+            from tui.launch import start_engine
 
-                await asyncio.to_thread(start_engine, self._folder)
-                return "an engine works on this session again"
-            reply = await request(self._folder, verb, arg, client=new_client("screen"))
-        except (EngineGone, SessionError) as error:
-            return str(error)
-        return reply.text
+            await asyncio.to_thread(start_engine, self._folder)
+            return Reply(True, "an engine works on this session again")
+        return await request(self._folder, verb, arg, client=client)
 
 
 def log_provider(folder: SessionFolder) -> Callable[[str, int], bytes]:

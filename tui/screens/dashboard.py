@@ -22,6 +22,7 @@ from tui.view.detail import detail_view
 from tui.view.devices import devices_view
 from tui.view.experiments import ExperimentTable
 from tui.view.model import model_line
+from tui.view.targets import Subject
 from tui.view.transcript import transcript_view
 from tui.view.verdicts import Told, phase_words, verdicts_view
 from tui.widgets.curve import Curve
@@ -107,6 +108,14 @@ class Dashboard(PaneScreen):
             self.query_one(DetailPane).show(None if exp is None else detail_view(state, exp, source.now_s))
         if self.in_view("verdicts"):
             self._show_verdicts(verdicts_view(state))
+
+    def under_cursor(self) -> Subject | None:
+        """A row of the experiments, or a device."""
+        if self._active == "devices":
+            row = self.query_one(DeviceGrid).cursor_row
+            return None if row is None else Subject("device", row.device)
+        exp = self.query_one(VirtualTable).cursor_key if self._active in ("experiments", "experiment") else None
+        return None if exp is None else Subject("experiment", exp)
 
     def on_curve_run_selected(self, event: Curve.RunSelected) -> None:
         """From a point of the curve to its experiment."""

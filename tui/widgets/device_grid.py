@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from tui.bindings import Where, bindings_for
+from tui.messages import DrainWanted
 from tui.palette import Role
 from tui.raster.blocks import bar, heat, spark
 from tui.raster.braille import CharsetName, Span
@@ -164,6 +165,12 @@ class DeviceGrid(LineWidget):
             target = line.start + min(self._cursor - layout[at].start, line.cells - 1)
         self._cursor = min(max(0, target), count - 1)
         self.redraw()
+
+    def action_drain(self) -> None:
+        """Have the device under the cursor drained, or given back."""
+        row = self.cursor_row
+        if row is not None:
+            self.post_message(DrainWanted(row.device))
 
     def action_select(self) -> None:
         """Tell which device is to be looked at."""
