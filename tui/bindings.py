@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.keys import format_key
 
 Where = Literal[
-    "everywhere", "time", "panes", "curve", "devices", "reasoning", "table", "experiment", "home"
+    "everywhere", "time", "panes", "curve", "devices", "reasoning", "experiments", "table", "find", "experiment", "home"
 ]  # in the order of the help screen
 
 TITLES: Final[dict[Where, str]] = {
@@ -18,7 +18,9 @@ TITLES: Final[dict[Where, str]] = {
     "curve": "Curve",
     "devices": "Devices",
     "reasoning": "Reasoning",
+    "experiments": "Experiments",
     "table": "Lists",
+    "find": "Search",
     "experiment": "Experiment",
     "home": "List of sessions",
 }
@@ -92,6 +94,15 @@ KEYS: Final = (
     Key("right", "l,right", "move(1, 0)", "next device", "devices"),
     Key("down", "j,down", "move(0, 1)", "device below", "devices"),
     Key("up", "k,up", "move(0, -1)", "device above", "devices"),
+    Key("first", "g,home", "edge('first')", "first device", "devices"),
+    Key("last", "G,end", "edge('last')", "last device", "devices"),
+    Key("half_page_down", "ctrl+d", "half_page(1)", "half a page down", "devices"),
+    Key("half_page_up", "ctrl+u", "half_page(-1)", "half a page up", "devices"),
+    Key("page_down", "pagedown", "half_page(2)", "page down", "devices"),
+    Key("page_up", "pageup", "half_page(-2)", "page up", "devices"),
+    Key("before", "left_square_bracket", "step(-1)", "device before, also inside a node's cell", "devices"),
+    Key("after", "right_square_bracket", "step(1)", "device after, also inside a node's cell", "devices"),
+    Key("level", "v", "level", "tiles, lines, map, nodes, or by space", "devices"),
     Key("select", "enter", "select", "open its experiment", "devices"),
     Key("drain", "d", "drain", "drain the device, or give it back", "devices"),
     Key("up", "up,k", "move(-1)", "block before", "reasoning"),
@@ -100,6 +111,10 @@ KEYS: Final = (
     Key("last", "end,G", "edge('last')", "last block, and follow", "reasoning"),
     Key("fold", "enter", "fold", "fold or unfold", "reasoning"),
     Key("open", "o", "open", "open the experiment", "reasoning"),
+    Key("order", "o", "order", "next order", "experiments"),
+    Key("reverse", "O", "reverse", "reverse the order", "experiments"),
+    Key("filter", "slash", "filter", "filter: words, kept, <0.98, design:x, -not", "experiments", footer="filter"),
+    Key("group", "d", "group", "by design, or not", "experiments"),
     Key("down", "j,down", "move(1)", "down", "table"),
     Key("up", "k,up", "move(-1)", "up", "table"),
     Key("top", "g,home", "top", "first row", "table"),
@@ -111,6 +126,9 @@ KEYS: Final = (
     Key("left", "h,left", "shift(-1)", "left", "table"),
     Key("right", "l,right", "shift(1)", "right", "table"),
     Key("select", "enter", "select", "open the row", "table"),
+    Key("open", "slash", "find", "search; esc ends it", "find", footer="search"),
+    Key("next", "n", "find_next(1)", "next match", "find"),
+    Key("previous", "N", "find_next(-1)", "match before", "find"),
     Key("back", "escape", "back", "go back", "experiment", footer="back"),
     Key("replay", "r", "replay", "replay from the start", "home", footer="replay"),
     Key("quit", "q,escape", "quit", "leave", "home", footer="leave"),
@@ -124,6 +142,11 @@ def bindings_for(*places: Where) -> list[BindingType]:
         for key in KEYS
         if key.where in places and key.keys
     ]
+
+
+def places_in(node: object) -> list[Where]:
+    """Where in the table a screen or widget stands: its own place first, then those that it inherits."""
+    return [cls.__dict__["PLACE"] for cls in type(node).__mro__ if "PLACE" in cls.__dict__]
 
 
 def keys_words(keys: str) -> str:
