@@ -468,6 +468,11 @@ class SessionState:
         """Whether a device that is there could take this run, or one has it. A drained one may be given back."""
         return any(device.up and run.cls in (None, device.cls) for device in self.now.devices.values())
 
+    def held_back(self, cls: str | None) -> bool:
+        """Whether what is pinned to a class (or to none) waits for drained devices only."""
+        fitting = [device for device in self.now.devices.values() if device.up and cls in (None, device.cls)]
+        return bool(fitting) and all(device.device in self.now.drained for device in fitting)
+
     def open_runs_of(self, exp: str) -> list[Run]:
         """Runs of an experiment that are not finished."""
         return [run for run in self.now.runs.values() if run.exp == exp]

@@ -18,6 +18,7 @@ from tui.view.targets import (
     Choice,
     cancel_choices,
     cancel_names,
+    cancel_question,
     drain_names,
     drain_question,
     resume_question,
@@ -160,7 +161,7 @@ class CommandActions(ActingApp):
             elif what:
                 self._ask("cancel", what)
 
-        self.push_screen(AskChoice(f"Cancel {name}?", (*choices, other)), answer)
+        self.push_screen(AskChoice(cancel_question(self._present()[0], name), (*choices, other)), answer)
 
     def _ask_what_to_cancel(self) -> None:
         state, _ = self._present()

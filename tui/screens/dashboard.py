@@ -27,7 +27,7 @@ from tui.view.transcript import transcript_view
 from tui.view.verdicts import Told, phase_words, verdicts_view
 from tui.widgets.curve import Curve
 from tui.widgets.detail_pane import DetailPane
-from tui.widgets.device_grid import DeviceGrid
+from tui.widgets.device_grid import DeviceGrid, name_of
 from tui.widgets.experiment_list import ExperimentList, columns
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import TableView
@@ -101,12 +101,12 @@ class Dashboard(PaneScreen):
             self._show_verdicts(verdicts_view(state))
 
     def under_cursor(self) -> Subject | None:
-        """A row of the experiments, or a device."""
+        """A row of the experiments, which may be the header of a design, or a device."""
         if self._active == "devices":
             row = self.query_one(DeviceGrid).cursor_row
-            return None if row is None else Subject("device", row.device)
-        exp = self.query_one(VirtualTable).cursor_key if self._active in ("experiments", "experiment") else None
-        return None if exp is None else Subject("experiment", exp)
+            return None if row is None else Subject("device", name_of(row))
+        key = self.query_one(ExperimentList).cursor_key if self._active in ("experiments", "experiment") else None
+        return None if key is None else Subject("design" if is_header(key) else "experiment", key)
 
     def on_curve_run_selected(self, event: Curve.RunSelected) -> None:
         """From a point of the curve to its experiment."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
@@ -89,7 +88,7 @@ def devices_view(
     made = Made() if made is None else made
     classes = {device.cls for device in state.now.devices.values()}
     why = {cls: _why_free(state, cls, engine_alive=engine_alive) for cls in classes}
-    drained = _drained(state)
+    drained = state.now.drained
     rows = []
     for device in _grouped(state):
         run = state.now.runs.get(device.run) if device.run is not None else None
@@ -113,12 +112,6 @@ def _idle_words(state: SessionState) -> str:
     spent_s = state.idle.spent_s(state)
     idle_s = {cause: spent_s[cause] for cause in CAUSES if cause in spent_s}
     return idle_words(idle_s, sum(spent_s.values()), most=_LEGEND_CAUSES)
-
-
-def _drained(state: SessionState) -> Collection[str]:
-    """Devices that are to take no run any more."""
-    found: Collection[str] = getattr(state.now, "drained", ())
-    return found
 
 
 def _grouped(state: SessionState) -> list[DeviceState]:
@@ -202,6 +195,7 @@ def _why_free(state: SessionState, cls: str, *, engine_alive: bool) -> str:
         limit = next(iter(now.limits_hit.values()))
         return f"limit: {clean(limit.detail or limit.limit)}"
     if cause == "no fitting run":
-        classes = ", ".join(sorted(clean(wanted) for wanted in state.queued if wanted))
+        wanted = sorted(cls for cls in state.queued if cls)
+        classes = ", ".join(f"{clean(cls)}{' (drained)' if state.held_back(cls) else ''}" for cls in wanted)
         return f"queue holds only runs for {classes}"
     return _WORDS.get(cause, cause)

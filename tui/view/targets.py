@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from core.control import Request
 from core.engine.commands import promise, still_going
+from core.events import BASELINE
 from core.state import Run, SessionState
 from tui.text import clean, cut
 from tui.view.words import clock_words, count_words
@@ -14,9 +15,9 @@ _TITLE_CELLS = 40
 
 
 class Subject(NamedTuple):
-    """What a cursor is on; `name` is a run's, an experiment's or a device's id as the session knows it."""
+    """What a cursor is on; `name` is what commands call it: the id of a run, experiment or device, `design:NAME`."""
 
-    kind: Literal["run", "experiment", "device"]
+    kind: Literal["run", "experiment", "design", "device"]
     name: str
 
 
@@ -45,6 +46,14 @@ def cancel_choices(state: SessionState, now_s: float, name: str) -> tuple[Choice
             words = f"{_names(state, what)}: {_runs_words(runs, now_s, alone=what in state.now.runs)}"
             choices.append(Choice("y" if not choices else key, words, what))
     return tuple(choices)
+
+
+def cancel_question(state: SessionState, name: str) -> str:
+    """What cancelling something means beyond the runs that are lost."""
+    run = state.now.runs.get(name)
+    if state.now.incumbent is None and BASELINE in (name, run.exp if run is not None else ""):
+        return f"Cancel {name}? It is the baseline that all else is measured against: without it the session ends."
+    return clean(f"Cancel {name}?")
 
 
 def stop_choices(state: SessionState, now_s: float) -> tuple[Choice, ...]:

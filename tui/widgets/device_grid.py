@@ -157,7 +157,7 @@ class DeviceGrid(LineWidget):
         """Have the device under the cursor drained, or given back."""
         row = self.cursor_row
         if row is not None:
-            self.post_message(DrainWanted(row.device))
+            self.post_message(DrainWanted(name_of(row)))
 
     def action_select(self) -> None:
         """Tell which device is to be looked at."""
