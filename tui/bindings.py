@@ -8,7 +8,19 @@ from textual.binding import Binding, BindingType
 from textual.keys import format_key
 
 Where = Literal[
-    "everywhere", "time", "panes", "curve", "devices", "reasoning", "experiments", "table", "find", "experiment", "home"
+    "everywhere",
+    "time",
+    "panes",
+    "curve",
+    "devices",
+    "reasoning",
+    "experiments",
+    "table",
+    "find",
+    "effects",
+    "experiment",
+    "view",
+    "home",
 ]  # in the order of the help screen
 
 TITLES: Final[dict[Where, str]] = {
@@ -21,7 +33,9 @@ TITLES: Final[dict[Where, str]] = {
     "experiments": "Experiments",
     "table": "Lists",
     "find": "Search",
+    "effects": "Effects",
     "experiment": "Experiment",
+    "view": "Effects screen",
     "home": "List of sessions",
 }
 """What each place is called on the help screen. A screen or widget with keys of its own says its place as `PLACE`."""
@@ -60,6 +74,7 @@ KEYS: Final = (
     Key("drain", "", "drain", "drain a device, or give it back, by name", "everywhere"),
     Key("clear", "escape", "clear_orders", "put away what became of commands", "everywhere"),
     Key("costs", "c", "costs", "what the model costs", "everywhere"),
+    Key("effects", "e", "effects", "effects of the designs", "everywhere"),
     Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
     Key("play", "space", "play", "play or hold", "time", footer="play"),
     Key("event_back", "comma", "step('event',-1)", "one event back", "time"),
@@ -89,7 +104,11 @@ KEYS: Final = (
     Key("fit", "0", "fit", "fit all", "curve"),
     Key("pan_left", "left_square_bracket", "pan(-1)", "pan left", "curve"),
     Key("pan_right", "right_square_bracket", "pan(1)", "pan right", "curve"),
-    Key("axis", "x", "axis", "runs or time", "curve"),
+    Key("pan_up", "k,up", "shift(1)", "pan up, when zoomed", "curve"),
+    Key("pan_down", "j,down", "shift(-1)", "pan down, when zoomed", "curve"),
+    Key("axis", "x", "axis", "runs, time or device-hours", "curve"),
+    Key("focus", "m", "focus", "most scores, the better half, or all", "curve"),
+    Key("others", "o", "others", "show or hide other device classes", "curve"),
     Key("left", "h,left", "move(-1, 0)", "previous device", "devices"),
     Key("right", "l,right", "move(1, 0)", "next device", "devices"),
     Key("down", "j,down", "move(0, 1)", "device below", "devices"),
@@ -100,9 +119,9 @@ KEYS: Final = (
     Key("half_page_up", "ctrl+u", "half_page(-1)", "half a page up", "devices"),
     Key("page_down", "pagedown", "half_page(2)", "page down", "devices"),
     Key("page_up", "pageup", "half_page(-2)", "page up", "devices"),
-    Key("before", "left_square_bracket", "step(-1)", "device before, also inside a node's cell", "devices"),
-    Key("after", "right_square_bracket", "step(1)", "device after, also inside a node's cell", "devices"),
-    Key("level", "v", "level", "tiles, lines, map, nodes, or by space", "devices"),
+    Key("before", "left_square_bracket", "step(-1)", "a device back, within a node too", "devices"),
+    Key("after", "right_square_bracket", "step(1)", "a device on, within a node too", "devices"),
+    Key("level", "v", "level", "tiles, rows, map, nodes or auto", "devices"),
     Key("select", "enter", "select", "open its experiment", "devices"),
     Key("drain", "d", "drain", "drain the device, or give it back", "devices"),
     Key("up", "up,k", "move(-1)", "block before", "reasoning"),
@@ -129,7 +148,14 @@ KEYS: Final = (
     Key("open", "slash", "find", "search; esc ends it", "find", footer="search"),
     Key("next", "n", "find_next(1)", "next match", "find"),
     Key("previous", "N", "find_next(-1)", "match before", "find"),
+    Key("design_back", "h,left,left_square_bracket", "design(-1)", "design before", "effects"),
+    Key("design_on", "l,right,right_square_bracket", "design(1)", "next design", "effects", footer="design"),
+    Key("pair_back", "k,up", "pair(-1)", "pair of knobs before", "effects"),
+    Key("pair_on", "j,down", "pair(1)", "next pair of knobs", "effects", footer="pair"),
+    Key("page_down", "pagedown,ctrl+d", "page(1)", "further main effects", "effects"),
+    Key("page_up", "pageup,ctrl+u", "page(-1)", "main effects before", "effects"),
     Key("back", "escape", "back", "go back", "experiment", footer="back"),
+    Key("back", "escape", "back", "go back", "view", footer="back"),
     Key("replay", "r", "replay", "replay from the start", "home", footer="replay"),
     Key("quit", "q,escape", "quit", "leave", "home", footer="leave"),
 )

@@ -23,10 +23,12 @@ from tests.support.talking import Talk, call, conversation, result, text, thinki
 from tui.app import Answers, SessionApp
 from tui.bindings import KEYS, TITLES, Key
 from tui.screens.dashboard import Dashboard
+from tui.screens.effects import EffectsScreen
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.home import HomeApp, HomeChoice, HomeRow
 from tui.widgets.curve import Curve
 from tui.widgets.device_grid import DeviceGrid
+from tui.widgets.effects import Effects
 from tui.widgets.experiment_list import ExperimentList
 from tui.widgets.log_tail import LogTail
 from tui.widgets.transcript import Transcript
@@ -475,10 +477,14 @@ async def test_every_command_of_the_palette_can_be_called(tmp_path: Path) -> Non
     async with on_screen(live(tmp_path, session(experiments=3))) as (app, _):
         commands = list(app.get_system_commands(app.screen))
         titles = {command.title for command in commands}
-        wanted = {_named(key) for key in KEYS if key.where not in ("home", "experiment")}
+        wanted = {_named(key) for key in KEYS if key.where not in _ELSEWHERE}
         assert titles == wanted
         await next(command for command in commands if command.title == "One event back").callback()
         assert app.source.mode == "replay"
+
+
+_ELSEWHERE = {"home", "experiment", "effects", "view"}
+"""Places that are not on the first screen of a session."""
 
 
 def _named(key: Key) -> str:
@@ -498,6 +504,8 @@ def test_every_key_of_the_table_has_its_action() -> None:
         "experiments": ExperimentList,
         "table": VirtualTable,
         "find": Transcript,
+        "effects": Effects,
+        "view": EffectsScreen,
         "experiment": ExperimentScreen,
         "home": HomeApp,
     }
