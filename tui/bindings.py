@@ -8,7 +8,18 @@ from textual.binding import Binding, BindingType
 from textual.keys import format_key
 
 Where = Literal[
-    "everywhere", "time", "panes", "curve", "devices", "reasoning", "experiments", "table", "find", "experiment", "home"
+    "everywhere",
+    "time",
+    "panes",
+    "curve",
+    "devices",
+    "reasoning",
+    "experiments",
+    "table",
+    "find",
+    "experiment",
+    "source",
+    "home",
 ]  # in the order of the help screen
 
 TITLES: Final[dict[Where, str]] = {
@@ -22,6 +33,7 @@ TITLES: Final[dict[Where, str]] = {
     "table": "Lists",
     "find": "Search",
     "experiment": "Experiment",
+    "source": "A revision's train.py",
     "home": "List of sessions",
 }
 """What each place is called on the help screen. A screen or widget with keys of its own says its place as `PLACE`."""
@@ -56,7 +68,8 @@ KEYS: Final = (
     Key("pause", "p", "pause", "pause or resume", "everywhere", footer="pause"),
     Key("hint", "i", "hint", "hint to the researcher", "everywhere", footer="hint"),
     Key("resume", "r", "resume", "resume when the engine is gone", "everywhere"),
-    Key("costs", "c", "costs", "what the model costs", "everywhere"),
+    Key("costs", "c", "costs", "costs and limits", "everywhere"),
+    Key("copy", "y", "copy", "copy what the cursor is on", "everywhere"),
     Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
     Key("play", "space", "play", "play or hold", "time", footer="play"),
     Key("event_back", "comma", "step('event',-1)", "one event back", "time"),
@@ -117,6 +130,11 @@ KEYS: Final = (
     Key("next", "n", "find_next(1)", "next match", "find"),
     Key("previous", "N", "find_next(-1)", "match before", "find"),
     Key("back", "escape", "back", "go back", "experiment", footer="back"),
+    Key("next", "right_square_bracket", "neighbour(1)", "next experiment", "experiment"),
+    Key("previous", "left_square_bracket", "neighbour(-1)", "experiment before", "experiment"),
+    Key("source", "f", "source", "the whole train.py", "experiment", footer="train.py"),
+    Key("save", "w", "save", "save its train.py as a file", "experiment"),
+    Key("save", "w", "save", "save as a file", "source"),
     Key("replay", "r", "replay", "replay from the start", "home", footer="replay"),
     Key("quit", "q,escape", "quit", "leave", "home", footer="leave"),
 )

@@ -25,6 +25,7 @@ from tui.bindings import KEYS, TITLES, Key
 from tui.screens.dashboard import Dashboard
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.home import HomeApp, HomeChoice, HomeRow
+from tui.screens.source import SourceScreen
 from tui.widgets.curve import Curve
 from tui.widgets.device_grid import DeviceGrid
 from tui.widgets.experiment_list import ExperimentList
@@ -469,7 +470,7 @@ async def test_every_command_of_the_palette_can_be_called(tmp_path: Path) -> Non
     async with on_screen(live(tmp_path, session(experiments=3))) as (app, _):
         commands = list(app.get_system_commands(app.screen))
         titles = {command.title for command in commands}
-        wanted = {_named(key) for key in KEYS if key.where not in ("home", "experiment")}
+        wanted = {_named(key) for key in KEYS if key.where not in ("home", "experiment", "source")}
         assert titles == wanted
         await next(command for command in commands if command.title == "One event back").callback()
         assert app.source.mode == "replay"
@@ -493,6 +494,7 @@ def test_every_key_of_the_table_has_its_action() -> None:
         "table": VirtualTable,
         "find": Transcript,
         "experiment": ExperimentScreen,
+        "source": SourceScreen,
         "home": HomeApp,
     }
     for key in KEYS:

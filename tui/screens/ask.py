@@ -12,19 +12,19 @@ from textual.widgets import Input, Static
 
 
 class AskText(ModalScreen[str]):
-    """Asks for one line; empty where the reader thought better of it."""
+    """Asks for one line, beginning with `value`; empty where the reader thought better of it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss('')", "never mind")]
 
-    def __init__(self, question: str) -> None:
+    def __init__(self, question: str, value: str = "") -> None:
         super().__init__()
-        self._question = question
+        self._question, self._value = question, value
 
     def compose(self) -> ComposeResult:
         """The question over its input."""
         with Vertical(classes="ask"):
             yield Static(self._question, markup=False)
-            yield Input()
+            yield Input(self._value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter answers."""
