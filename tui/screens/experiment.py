@@ -101,6 +101,11 @@ class ExperimentScreen(PaneScreen):
         """Back to the session."""
         self.dismiss()
 
+    def copied(self) -> str:
+        """What is said about the experiment, where no list or text has the focus."""
+        view = self._view
+        return "" if view is None else f"{view.exp}  {view.title}\n{about_text(view).plain}"
+
     def action_neighbour(self, by: int) -> None:
         """Show the experiment that was proposed next, or before."""
         if self._source is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from textual import events
 from textual.binding import BindingType
 from textual.message import Message
 
@@ -76,6 +77,13 @@ class ExperimentList(VirtualTable, PromptLine):
             self._want(self.wish.fold(key))
         else:
             self.post_message(ExperimentChosen(key))
+
+    def on_key(self, event: events.Key) -> None:
+        """Escape takes a filter away before it does anything else."""
+        if event.key == "escape" and self._typed is None and self.wish.filter.text:
+            self.line_changed("")
+            event.stop()
+            event.prevent_default()
 
     def line_changed(self, text: str) -> None:
         """The list follows what is typed."""
