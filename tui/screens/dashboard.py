@@ -130,6 +130,7 @@ class Dashboard(PaneScreen):
         count = len(source.state.ledger.experiments)
         empty = "no experiment fits the filter" if count else "no experiments yet"
         pane.show(TableView(columns(count), rows, version=self._listing.version, empty=empty))
+        pane.show_fitting(self._listing.fitting(pane.wish))
         name = f"{list(self.PANES).index('experiments') + 1} {self.PANES['experiments']}"
         title = Content(" · ".join(filter(None, (name, self._listing.title(pane.wish)))))
         if pane.border_title != title:

@@ -60,7 +60,7 @@ def limits_view(state: SessionState, now_s: float) -> LimitsView:
     uses = _uses(state, now_s)
     over = state.now.ended is not None
     rows = [LimitRow(use.name, use.words, use.share, _binds_words(state, use, over=over)) for use in uses]
-    return LimitsView((*rows, *_failures(state)), _first_words(state, uses, over=over))
+    return LimitsView((*rows, *_failures(state, over=over)), _first_words(state, uses, over=over))
 
 
 def _uses(state: SessionState, now_s: float) -> list[_Use]:
@@ -89,7 +89,7 @@ def _uses(state: SessionState, now_s: float) -> list[_Use]:
     return uses
 
 
-def _failures(state: SessionState) -> list[LimitRow]:
+def _failures(state: SessionState, *, over: bool) -> list[LimitRow]:
     """Failures in a row have no rate: the next run that trains begins them anew."""
     assert state.now.started is not None
     limit = state.now.started.limits.consecutive_failures
@@ -97,20 +97,24 @@ def _failures(state: SessionState) -> list[LimitRow]:
         return []
     # With many devices a whole round of runs may fail before one that trains can end: see core.limits.
     most, used = max(limit, len(state.now.devices)), state.now.counts.consecutive_failures
-    hit = state.now.limits_hit.get("consecutive_failures")
-    binds = f"reached: {clean(hit.detail)}" if hit is not None else f"after {max(0, most - used):,} more"
+    binds = _reached(state, "consecutive_failures", over=over) or f"after {max(0, most - used):,} more"
     return [LimitRow("failures in a row", f"{used:,} of {most:,}", _share(used, most), binds)]
 
 
 def _binds_words(state: SessionState, use: _Use, *, over: bool) -> str:
-    hit = state.now.limits_hit.get(use.limit)
-    if hit is not None:
-        return f"reached: {clean(hit.detail)}"
-    if over:
-        return "not reached"
+    if known := _reached(state, use.limit, over=over):
+        return known
     if use.left_s is None:
         return "not at this rate"
     return f"in {clock_words(use.left_s)}" if use.left_s > 0 else "now"
+
+
+def _reached(state: SessionState, limit: str, *, over: bool) -> str:
+    """Whether a limit was reached, as far as that is known already."""
+    hit = state.now.limits_hit.get(limit)
+    if hit is not None:
+        return f"reached: {clean(hit.detail)}"
+    return "not reached" if over else ""
 
 
 def _first_words(state: SessionState, uses: list[_Use], *, over: bool) -> str:

@@ -197,17 +197,17 @@ class Listing:
 
     def title(self, wish: Wish) -> str:
         """What is listed and how, for a border; empty for the list as it comes."""
-        parts = []
+        parts = [f"{self.fitting(wish)} /{wish.filter.text}"] if wish.filter.tests else []
         if wish.order != "newest" or wish.reverse:
             parts.append(ORDERS[wish.order][wish.reverse])
-        if wish.grouped:
-            parts.append("by design")
-        total = len(self.state.ledger.experiments)
-        if wish.filter.tests:
-            parts.append(f"{self._count:,} of {total:,} /{wish.filter.text}")
+        parts += ["by design"] if wish.grouped else []
         if self.behind and not wish.plain:
-            parts.append(f"reading {len(self.rows) / total:.0%}")
+            parts.append(f"reading {len(self.rows) / len(self.state.ledger.experiments):.0%}")
         return " · ".join(parts)
+
+    def fitting(self, wish: Wish) -> str:
+        """How many experiments fit the filter, of how many; empty without one."""
+        return f"{self._count:,} of {len(self.state.ledger.experiments):,}" if wish.filter.tests else ""
 
     def _forget(self) -> None:
         self._ledger, self._wish = None, None

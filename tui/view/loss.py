@@ -34,6 +34,8 @@ class LossView(NamedTuple):
 
     exp: str = ""
     series: tuple[LossSeries, ...] = ()
+    missing: str = ""
+    """What these runs are held against but cannot be laid over: it has no curve on their device class."""
 
 
 def loss_view(state: SessionState, exp: str) -> LossView:
@@ -47,10 +49,11 @@ def loss_view(state: SessionState, exp: str) -> LossView:
     classes = {run.device_class for run in runs}
     rival = rival_of(state, exp)
     others = [run for run in _with_curve(state, rival) if run.device_class in classes] if rival else []
-    if others and rival:
-        label = f"{_rank(state, rival)}{clean(rival)} {others[-1].run}"
-        series.insert(0, LossSeries(label, incumbent=True, points=tuple(others[-1].curve)))
-    return LossView(exp, tuple(series))
+    name = f"{_rank(state, rival)}{clean(rival)}" if rival else ""
+    if others:
+        series.insert(0, LossSeries(f"{name} {others[-1].run}", incumbent=True, points=tuple(others[-1].curve)))
+    missing = f"none of {name} on {', '.join(sorted(map(clean, classes)))}" if name and classes and not others else ""
+    return LossView(exp, tuple(series), missing)
 
 
 def rival_of(state: SessionState, exp: str) -> str | None:
@@ -94,7 +97,8 @@ def loss_chart(view: LossView) -> Chart:
 
 def loss_legend(view: LossView) -> list[tuple[Role, str]]:
     """Which sign is whose curve."""
-    return [(role, series.label) for role, series in zip(_roles(view), view.series, strict=True)]
+    entries = [(role, series.label) for role, series in zip(_roles(view), view.series, strict=True)]
+    return [*entries, (Role.DIM, view.missing)] if view.missing else entries
 
 
 def _roles(view: LossView) -> list[Role]:
