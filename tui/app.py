@@ -29,6 +29,7 @@ from core.bench import Delta
 from core.control import EngineGone
 from core.sources import LiveSource, Source
 from tui.acting.commands import CommandActions, Commands
+from tui.acting.copying import CopyActions
 from tui.acting.moments import TimeActions
 from tui.acting.orders import Orders
 from tui.acting.views import ViewActions
@@ -50,7 +51,7 @@ Answers = Callable[[], AsyncIterator[Delta]]
 """Listens to an engine until it is gone. Raises EngineGone."""
 
 
-class SessionApp(TimeActions, CommandActions, ViewActions):
+class SessionApp(TimeActions, CommandActions, ViewActions, CopyActions):
     """Shows one session, live or in replay.
 
     Args:

@@ -20,6 +20,7 @@ Where = Literal[
     "effects",
     "experiment",
     "view",
+    "source",
     "home",
 ]  # in the order of the help screen
 
@@ -36,6 +37,7 @@ TITLES: Final[dict[Where, str]] = {
     "effects": "Effects",
     "experiment": "Experiment",
     "view": "Effects screen",
+    "source": "A revision's train.py",
     "home": "List of sessions",
 }
 """What each place is called on the help screen. A screen or widget with keys of its own says its place as `PLACE`."""
@@ -73,8 +75,9 @@ KEYS: Final = (
     Key("cancel", "X", "cancel", "cancel a run, an experiment or a design", "everywhere"),
     Key("drain", "", "drain", "drain a device, or give it back, by name", "everywhere"),
     Key("clear", "escape", "clear_orders", "put away what became of commands", "everywhere"),
-    Key("costs", "c", "costs", "what the model costs", "everywhere"),
     Key("effects", "e", "effects", "effects of the designs", "everywhere"),
+    Key("costs", "c", "costs", "costs and limits", "everywhere"),
+    Key("copy", "y", "copy", "copy what the cursor is on", "everywhere"),
     Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
     Key("play", "space", "play", "play or hold", "time", footer="play"),
     Key("event_back", "comma", "step('event',-1)", "one event back", "time"),
@@ -156,6 +159,11 @@ KEYS: Final = (
     Key("page_up", "pageup,ctrl+u", "page(-1)", "main effects before", "effects"),
     Key("back", "escape", "back", "go back", "experiment", footer="back"),
     Key("back", "escape", "back", "go back", "view", footer="back"),
+    Key("next", "right_square_bracket", "neighbour(1)", "next experiment", "experiment"),
+    Key("previous", "left_square_bracket", "neighbour(-1)", "experiment before", "experiment"),
+    Key("source", "f", "source", "the whole train.py", "experiment", footer="train.py"),
+    Key("save", "w", "save", "save its train.py as a file", "experiment"),
+    Key("save", "w", "save", "save as a file", "source"),
     Key("replay", "r", "replay", "replay from the start", "home", footer="replay"),
     Key("quit", "q,escape", "quit", "leave", "home", footer="leave"),
 )

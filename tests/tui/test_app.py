@@ -26,6 +26,7 @@ from tui.screens.dashboard import Dashboard
 from tui.screens.effects import EffectsScreen
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.home import HomeApp, HomeChoice, HomeRow
+from tui.screens.source import SourceScreen
 from tui.widgets.curve import Curve
 from tui.widgets.device_grid import DeviceGrid
 from tui.widgets.effects import Effects
@@ -483,7 +484,7 @@ async def test_every_command_of_the_palette_can_be_called(tmp_path: Path) -> Non
         assert app.source.mode == "replay"
 
 
-_ELSEWHERE = {"home", "experiment", "effects", "view"}
+_ELSEWHERE = {"home", "experiment", "source", "effects", "view"}
 """Places that are not on the first screen of a session."""
 
 
@@ -507,6 +508,7 @@ def test_every_key_of_the_table_has_its_action() -> None:
         "effects": Effects,
         "view": EffectsScreen,
         "experiment": ExperimentScreen,
+        "source": SourceScreen,
         "home": HomeApp,
     }
     for key in KEYS:
