@@ -12,8 +12,9 @@ from textual.widgets import Static
 
 from core.model_summary import model_summary
 from core.sources import Source
+from tui.look import look_of
 from tui.messages import ExperimentChosen
-from tui.palette import style_of
+from tui.palette import Look, style_of
 from tui.screens.panes import PaneScreen
 from tui.view.answer import Answer, tail_blocks
 from tui.view.curve import CurveView, curve_view
@@ -129,13 +130,13 @@ class Dashboard(PaneScreen):
     def _show_verdicts(self, told: tuple[Told, ...]) -> None:
         if told != self._told:
             self._told = told
-            dark = self.app.current_theme.dark
-            self.query_one("#verdicts-text", Static).update(verdicts_text(told, dark=dark))
+            look = look_of(self.app)
+            self.query_one("#verdicts-text", Static).update(verdicts_text(told, look=look))
 
 
-def verdicts_text(told: tuple[Told, ...], *, dark: bool) -> Text:
+def verdicts_text(told: tuple[Told, ...], *, look: Look) -> Text:
     """Each thing on a line of its own, wrapped where it must."""
     if not told:
         return Text("no verdicts yet")
-    lines = [Text.assemble((f"{one.sign} {one.head}", style_of(one.role, dark)), f": {one.words}") for one in told]
+    lines = [Text.assemble((f"{one.sign} {one.head}", style_of(one.role, look)), f": {one.words}") for one in told]
     return Text("\n").join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import msgspec
 from rich.segment import Segment
@@ -21,6 +21,7 @@ from core.sources import Source
 from core.state import SessionState
 from core.summary import summarise
 from tui.bindings import bindings_for
+from tui.look import look_of
 from tui.messages import SourceWanted
 from tui.palette import Role, style_of
 from tui.view.model import now_words
@@ -28,6 +29,18 @@ from tui.view.status import status_pieces
 from tui.view.timeline import timeline_view
 from tui.widgets.replay_bar import ReplayBar
 from tui.widgets.status_bar import StatusBar
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A screen that shows a source and goes on with it."""
+
+    @property
+    def is_mounted(self) -> bool:
+        """Whether its widgets are there."""
+
+    def show_source(self, source: Source) -> None:
+        """Show the source as it is now; what did not change costs nothing."""
 
 
 class PaneTabs(Widget):
@@ -55,7 +68,7 @@ class PaneTabs(Widget):
         width = self.size.width
         if y:
             return Strip.blank(width, self.rich_style)
-        style = style_of(Role.CURSOR, self.app.current_theme.dark)
+        style = style_of(Role.CURSOR, look_of(self.app))
         segments = [
             Segment(label, style if index == self._active else None) for index, label in enumerate(self._labels())
         ]
