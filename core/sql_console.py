@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,9 +17,10 @@ from typing import Final, NamedTuple, TypeVar
 
 from core.control import EngineGone, request
 from core.projection import SNAPSHOT_NAME
-from core.session import SessionFolder
+from core.session import SessionError, SessionFolder
 from core.sql import NoDatabase, SqlError, Table, materialise, query
 from core.sql_copy import FORMATS
+from core.sql_history import SqlHistory
 from core.sql_process import Stop, run, start
 
 TIMEOUT_S: Final = 30.0
@@ -53,6 +56,13 @@ class Saved(NamedTuple):
     size_bytes: int
 
 
+class Answered(NamedTuple):
+    """An answer, and how long it took in wall seconds."""
+
+    table: Table
+    took_s: float
+
+
 class FileTaken(SqlError):
     """There is a file of this name, and nobody said that it may go."""
 
@@ -64,22 +74,42 @@ class SqlConsole:
     that is of this very moment; else one is made from the journal, elsewhere, exactly as it was then.
     """
 
-    def __init__(self, folder: SessionFolder) -> None:
+    def __init__(self, folder: SessionFolder, history: SqlHistory) -> None:
         self._folder = folder
+        self._history = history
         self._cuts: dict[int, Path] = {}
         self._room: Path | None = None
 
-    async def ask(self, sql: str, moment: Moment, say: Say) -> Table:
+    def history(self) -> list[str]:
+        """The person's queries, oldest first."""
+        return self._history.queries()
+
+    def remember(self, sql: str) -> None:
+        """Add a query to the person's; where that is impossible, it is merely not there the next time."""
+        with contextlib.suppress(OSError):
+            self._history.add(sql)
+
+    def file_name(self) -> str:
+        """A name in the current folder that an answer can be saved under: NAME-sql-1.csv, or a later number."""
+        try:
+            name = self._folder.config().name
+        except SessionError:
+            name = self._folder.path.name
+        numbers = itertools.count(1)
+        return next(file for number in numbers if not Path(file := f"{name}-sql-{number}.csv").exists())
+
+    async def ask(self, sql: str, moment: Moment, say: Say) -> Answered:
         """Answer a query as of a moment.
 
         Raises:
             SqlError: there is no answer; the text says why.
         """
+        began_s = time.monotonic()
         notice = await self._freshen(say) if moment.live else ""
         table = await self._in_thread(partial(self._ask, sql, None if moment.live else moment.n), say)
         if notice:
             table.notices.append(notice)
-        return table
+        return Answered(table, time.monotonic() - began_s)
 
     async def save(self, sql: str, n: int, path: Path, say: Say, *, overwrite: bool = False) -> Saved:
         """Save all rows of a query, as of event `n`, as CSV, Parquet or JSON lines, by the end of the file's name.

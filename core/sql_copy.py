@@ -1,7 +1,7 @@
 """The process that writes a whole answer to a file by DuckDB's COPY: `python -P -m core.sql_copy`.
 
-It runs no SQL of a user's. It reads a JSON request from stdin: `database` (as core.sql.materialise made it), `path`, `format`. Exit code 0, or 1
-with one sentence on stderr.
+It runs no SQL of a user's. It reads a JSON request from stdin: `database` (as core.sql.materialise made it), `path`,
+`format`; it exits with 0, or with 1 and one sentence on stderr.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from core.projection import schema
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -154,12 +156,18 @@ def _quoted(path: str) -> str:
 
 
 def _moment(con: duckdb.DuckDBPyConnection, at_n: int | None) -> tuple[int, float]:
-    """Up to which event and session second the snapshot goes. Raises WrongDatabase where it must be another event."""
+    """Up to which event and session second the snapshot goes.
+
+    Raises:
+        WrongDatabase: it is not of the event that is asked for, in the tables of this release.
+    """
     n, t_s = con.execute(
         "select coalesce((select n from projection), 0), coalesce((select last_t_s from sessions), 0)"
     ).fetchall()[0]
     if at_n is not None and n != at_n:
         raise WrongDatabase(f"the database is as of event #{n:,}, not as of event #{at_n:,}")
+    if at_n is not None and con.execute("select schema_sha from meta").fetchall() != [(schema()[1],)]:
+        raise WrongDatabase("the database was made by another release, with other tables")
     return n, t_s
 
 

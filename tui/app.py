@@ -36,7 +36,9 @@ from tui.messages import ExperimentChosen, SourceWanted
 from tui.screens.dashboard import Dashboard
 from tui.screens.experiment import ExperimentScreen, LogProvider
 from tui.screens.panes import Follows, PaneScreen
+from tui.screens.sql import SqlAsker
 from tui.view.answer import Answer
+from tui.view.sql import Desk
 
 _LEAVE_S: Final = 3.0
 _LISTEN_AGAIN_S: Final = 2.0
@@ -75,6 +77,7 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
         commands: Commands | None = None,
         logs: LogProvider | None = None,
         answers: Answers | None = None,
+        sql: SqlAsker | None = None,
         crash_log: Path | None = None,
         ticks_hz: float = TICKS_HZ,
     ) -> None:
@@ -84,6 +87,8 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
         self._logs = logs
         self._answers = answers
         self._answer = Answer()
+        self.sql = sql
+        self.desk = Desk()
         self.commands = commands
         self._crash_log = crash_log
         self._ticks_hz = ticks_hz
@@ -211,6 +216,7 @@ def run_app(
     commands: Commands | None = None,
     logs: LogProvider | None = None,
     answers: Answers | None = None,
+    sql: SqlAsker | None = None,
     crash_log: Path,
     mouse: bool = True,
 ) -> int:
@@ -218,6 +224,6 @@ def run_app(
     # A session's state only grows: looking through it for garbage takes a quarter of the time it takes to read it.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    app = SessionApp(source, commands=commands, logs=logs, answers=answers, crash_log=crash_log)
+    app = SessionApp(source, commands=commands, logs=logs, answers=answers, sql=sql, crash_log=crash_log)
     app.run(mouse=mouse)
     return app.return_code or 0

@@ -8,7 +8,18 @@ from textual.binding import Binding, BindingType
 from textual.keys import format_key
 
 Where = Literal[
-    "everywhere", "time", "panes", "curve", "devices", "reasoning", "table", "experiment", "home"
+    "everywhere",
+    "time",
+    "panes",
+    "curve",
+    "devices",
+    "reasoning",
+    "table",
+    "experiment",
+    "sql",
+    "query",
+    "schema",
+    "home",
 ]  # in the order of the help screen
 
 TITLES: Final[dict[Where, str]] = {
@@ -20,6 +31,9 @@ TITLES: Final[dict[Where, str]] = {
     "reasoning": "Reasoning",
     "table": "Lists",
     "experiment": "Experiment",
+    "sql": "SQL console",
+    "query": "Query",
+    "schema": "Tables",
     "home": "List of sessions",
 }
 """What each place is called on the help screen. A screen or widget with keys of its own says its place as `PLACE`."""
@@ -55,6 +69,7 @@ KEYS: Final = (
     Key("hint", "i", "hint", "hint to the researcher", "everywhere", footer="hint"),
     Key("resume", "r", "resume", "resume when the engine is gone", "everywhere"),
     Key("costs", "c", "costs", "what the model costs", "everywhere"),
+    Key("sql", "s", "sql", "SQL console", "everywhere"),
     Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
     Key("play", "space", "play", "play or hold", "time", footer="play"),
     Key("event_back", "comma", "step('event',-1)", "one event back", "time"),
@@ -107,6 +122,19 @@ KEYS: Final = (
     Key("right", "l,right", "shift(1)", "right", "table"),
     Key("select", "enter", "select", "open the row", "table"),
     Key("back", "escape", "back", "go back", "experiment", footer="back"),
+    Key("run", "f5", "run", "run the query", "sql", footer="run"),
+    Key("run_also", "ctrl+r,ctrl+j,ctrl+enter", "run", "run the query, as f5 does", "sql"),
+    Key("cancel", "ctrl+c", "cancel", "stop the query", "sql"),
+    Key("back", "escape", "back", "stop it; to the answer; to the session", "sql", footer="back"),
+    Key("save", "w", "save", "save all rows to a file", "sql", footer="save"),
+    Key("copy", "y", "copy(False)", "copy the row", "sql", footer="copy"),
+    Key("copy_all", "Y", "copy(True)", "copy all rows", "sql"),
+    Key("row", "v", "row", "the row in full", "sql", footer="row"),
+    Key("moment", "at", "moment", "go to the moment of the row", "sql", footer="go there"),
+    Key("older", "ctrl+up,alt+up", "walk(-1)", "the query before", "query"),
+    Key("newer", "ctrl+down,alt+down", "walk(1)", "the query after", "query"),
+    Key("unfold", "o,l,right", "unfold(True)", "show the columns", "schema"),
+    Key("fold", "h,left", "unfold(False)", "hide the columns", "schema"),
     Key("replay", "r", "replay", "replay from the start", "home", footer="replay"),
     Key("quit", "q,escape", "quit", "leave", "home", footer="leave"),
 )

@@ -16,15 +16,16 @@ class AskText(ModalScreen[str]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss('')", "never mind")]
 
-    def __init__(self, question: str) -> None:
+    def __init__(self, question: str, answer: str = "") -> None:
         super().__init__()
         self._question = question
+        self._answer = answer
 
     def compose(self) -> ComposeResult:
-        """The question over its input."""
+        """The question over its input, which begins with an answer where one is likely."""
         with Vertical(classes="ask"):
             yield Static(self._question, markup=False)
-            yield Input()
+            yield Input(self._answer, select_on_focus=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter answers."""
