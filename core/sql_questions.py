@@ -15,7 +15,8 @@ class Question(NamedTuple):
 QUESTIONS: Final = (
     Question(
         "leaders, with their evidence",
-        "select place, experiment_id, title, mean_bpb, sd_bpb, n, best_bpb, verdict\n"
+        "select place, experiment_id, title, round(mean_bpb, 5) as mean_bpb, round(sd_bpb, 5) as sd_bpb, n,\n"
+        "    round(best_bpb, 5) as best_bpb, verdict\n"
         "from leaderboard where reference order by place limit 20",
     ),
     Question(

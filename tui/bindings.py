@@ -130,7 +130,7 @@ KEYS: Final = (
     Key("copy", "y", "copy(False)", "copy the row", "sql", footer="copy"),
     Key("copy_all", "Y", "copy(True)", "copy all rows", "sql"),
     Key("row", "v", "row", "the row in full", "sql", footer="row"),
-    Key("moment", "at", "moment", "go to the moment of the row", "sql", footer="go there"),
+    Key("moment", "at", "moment", "go to the moment of the row", "sql"),
     Key("older", "ctrl+up,alt+up", "walk(-1)", "the query before", "query"),
     Key("newer", "ctrl+down,alt+down", "walk(1)", "the query after", "query"),
     Key("unfold", "o,l,right", "unfold(True)", "show the columns", "schema"),

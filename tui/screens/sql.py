@@ -25,7 +25,6 @@ from tui.screens.panes import PaneScreen
 from tui.screens.row import RowScreen
 from tui.text import clean
 from tui.view.sql import (
-    TABLES_SQL,
     AnswerRows,
     Desk,
     Pinned,
@@ -37,9 +36,9 @@ from tui.view.sql import (
     row_words,
     size_words,
     tab_separated,
-    tables_of,
     title_words,
 )
+from tui.view.sql_tables import TABLES_SQL, tables_of
 from tui.view.words import count_words
 from tui.widgets.schema_list import SchemaList
 from tui.widgets.sql_editor import SqlEditor
@@ -47,7 +46,7 @@ from tui.widgets.virtual_table import Column, ListRows, TableView, VirtualTable
 
 _QUESTION_COLUMNS: Final = (Column("enter asks", 20, flex=True),)
 _ANSWER_COLUMNS: Final = (
-    Column("  time", 9, align="left"),
+    Column("time", 9),
     Column("event", 7, align="right"),
     Column("rows", 6, align="right"),
     Column("query", 10, flex=True),
@@ -99,6 +98,7 @@ class SqlScreen(PaneScreen):
         self._under_way = 0
         """Counts what was begun; 0 where nothing is under way."""
         self._begins = 0
+        self._fitted = (0, 0)
         self._past: list[str] = []
         self._past_at: int | None = None
         self._unsent = ""
@@ -127,7 +127,9 @@ class SqlScreen(PaneScreen):
             self._list("answer").show(TableView(empty="f5 runs the query"))
 
     def project(self, source: Source, *, changed: bool) -> None:  # noqa: ARG002
-        """The first time, ask what the console begins with."""
+        """Fit the answer into its room; and the first time, ask what the console begins with."""
+        if self._desk.shown is not None:
+            self._show_answer(self._desk.shown)
         if not self._begun and not source.behind:
             self._begun = True
             if not self._desk.asked:
@@ -332,9 +334,13 @@ class SqlScreen(PaneScreen):
 
     def _show_answer(self, pinned: Pinned) -> None:
         table = self._list("answer")
+        room = table.container_size.width - 1
+        if self._fitted == (pinned.number, room):
+            return
+        self._fitted = pinned.number, room
         columns = tuple(
             Column(column.title, column.width, column.flex, "right" if column.right else "left")
-            for column in answer_columns(pinned.table)
+            for column in answer_columns(pinned.table, room)
         )
         table.show(TableView(columns, AnswerRows(pinned.table), version=pinned.number, empty="no rows"))
         table.border_title = Content(f"2 {title_words(pinned)}")

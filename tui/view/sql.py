@@ -1,4 +1,4 @@
-"""The SQL console: answers pinned to their moments, as rows; the tables there are; what a row points at."""
+"""The SQL console: answers pinned to their moments, as rows, and what a row points at."""
 
 from __future__ import annotations
 
@@ -12,21 +12,9 @@ from rich.cells import cell_len
 from core.sql import Table, cell_words
 from core.sql_questions import QUESTIONS
 from core.state import SessionState
-from tui.palette import Role
 from tui.text import clean, clean_lines
+from tui.view.sql_tables import TableInfo
 from tui.view.words import clock_words, count_words
-
-TABLES_SQL: Final = """
-select c.table_name, c.column_name, c.data_type, c.comment, o.is_view, o.comment
-from duckdb_columns() c
-join (
-    select database_name, schema_name, table_name, comment, false as is_view from duckdb_tables()
-    union all
-    select database_name, schema_name, view_name, comment, true from duckdb_views()
-) o using (database_name, schema_name, table_name)
-where not c.internal order by o.is_view, c.table_name, c.column_index
-"""
-"""Asks a session's database for its tables and views."""
 
 COPY_BYTES: Final = 64 * 1024
 """How much is copied at most: many terminals take no more in one OSC 52."""
@@ -37,6 +25,7 @@ _KEPT_ANSWERS: Final = 50
 
 _MEASURED_ROWS: Final = 200
 _WIDEST: Final = 48
+_WIDE_ENOUGH: Final = 14
 _NARROWEST: Final = 4
 _NUMERIC = re.compile(r"(?:U?(?:TINY|SMALL|BIG|HUGE)?INT(?:EGER)?|DOUBLE|FLOAT|DECIMAL.*)$")
 _EXPERIMENT = re.compile(r"e\d+$")
@@ -125,17 +114,24 @@ class AnswerColumn(NamedTuple):
     right: bool
 
 
-def answer_columns(table: Table) -> tuple[AnswerColumn, ...]:
-    """As wide as headings and the first rows need, within bounds; the last column of texts takes the rest."""
-    numeric = [_NUMERIC.match(kind) is not None for kind in table.types]
-    texts = [index for index, number in enumerate(numeric) if not number]
+def answer_columns(table: Table, room: int) -> tuple[AnswerColumn, ...]:
+    """As wide as headings and the first rows need, within bounds; the last column of texts takes the rest.
+
+    Where that is wider than `room`, texts give way to some degree, the widest first; numbers never do.
+    """
+    right = [_NUMERIC.match(kind) is not None for kind in table.types]
+    texts = [index for index, number in enumerate(right) if not number]
+    sample = table.rows[:_MEASURED_ROWS]
+    widths = [_width(name, [row[index] for row in sample]) for index, name in enumerate(table.columns)]
+    excess = sum(widths) + len(widths) - 1 - room
+    while excess > 0 and texts:
+        widest = max(texts, key=widths.__getitem__)
+        if widths[widest] <= _WIDE_ENOUGH:
+            break
+        widths[widest] -= 1
+        excess -= 1
     return tuple(
-        AnswerColumn(
-            clean(name),
-            _width(name, [row[index] for row in table.rows[:_MEASURED_ROWS]]),
-            flex=bool(texts) and index == texts[-1],
-            right=numeric[index],
-        )
+        AnswerColumn(clean(name), widths[index], bool(texts) and index == texts[-1], right[index])
         for index, name in enumerate(table.columns)
     )
 
@@ -153,7 +149,7 @@ def moment_words(table: Table) -> str:
 def title_words(pinned: Pinned) -> str:
     """What the border over an answer says: how much, and of when."""
     first = "the first " if pinned.table.truncated else ""
-    return f"{first}{count_words(len(pinned.table.rows), 'row')} as of {moment_words(pinned.table)}"
+    return f"answer · {first}{count_words(len(pinned.table.rows), 'row')} as of {moment_words(pinned.table)}"
 
 
 def answered_words(pinned: Pinned) -> str:
@@ -246,168 +242,3 @@ def tab_separated(table: Table, rows: Sequence[Sequence[Any]], *, head: bool) ->
             return "\n".join(lines), copied
         lines.append(line)
     return "\n".join(lines), len(rows)
-
-
-# ---- tables and views -------------------------------------------------------------------------------------------
-
-
-class ColumnInfo(NamedTuple):
-    """A column of a table or view."""
-
-    name: str
-    kind: str
-    comment: str
-
-
-class TableInfo(NamedTuple):
-    """A table or view that can be asked."""
-
-    name: str
-    is_view: bool
-    comment: str
-    columns: tuple[ColumnInfo, ...]
-
-
-def tables_of(answer: Table) -> tuple[TableInfo, ...]:
-    """The tables and views in the answer to `TABLES_SQL`."""
-    tables: dict[str, TableInfo] = {}
-    for name, column, kind, comment, is_view, table_comment in answer.rows:
-        table = tables.setdefault(name, TableInfo(clean(name), bool(is_view), clean(table_comment or ""), ()))
-        info = ColumnInfo(clean(column), clean(kind).lower(), clean(comment or ""))
-        tables[name] = table._replace(columns=(*table.columns, info))
-    return tuple(tables.values())
-
-
-class Listed(NamedTuple):
-    """A line of the list of tables: a table or, with `column`, one of its columns."""
-
-    table: TableInfo
-    column: ColumnInfo | None
-
-    @property
-    def key(self) -> str:
-        """What names the line."""
-        return self.table.name if self.column is None else f"{self.table.name}.{self.column.name}"
-
-    @property
-    def name(self) -> str:
-        """What is put into a query."""
-        return self.table.name if self.column is None else self.column.name
-
-    @property
-    def comment(self) -> str:
-        """What it holds."""
-        return self.table.comment if self.column is None else self.column.comment
-
-
-def listed(tables: Sequence[TableInfo], unfolded: frozenset[str]) -> list[Listed]:
-    """The list of tables, with the columns of those that are unfolded."""
-    lines: list[Listed] = []
-    for table in tables:
-        lines.append(Listed(table, None))
-        if table.name in unfolded:
-            lines += [Listed(table, column) for column in table.columns]
-    return lines
-
-
-# ---- the query --------------------------------------------------------------------------------------------------
-
-_TOKENS = re.compile(
-    r"(?P<comment>--.*)|(?P<text>'(?:[^']|'')*'?)|(?P<number>\b\d+(?:\.\d+)?(?:e[+-]?\d+)?\b)|(?P<word>\b[a-z_]+\b)",
-    re.IGNORECASE,
-)
-_KEYWORDS: Final = frozenset(
-    [
-        "all",
-        "and",
-        "any",
-        "as",
-        "asc",
-        "between",
-        "by",
-        "case",
-        "cast",
-        "cross",
-        "cube",
-        "desc",
-        "describe",
-        "distinct",
-        "else",
-        "end",
-        "except",
-        "exclude",
-        "exists",
-        "explain",
-        "false",
-        "filter",
-        "first",
-        "following",
-        "for",
-        "from",
-        "full",
-        "group",
-        "grouping",
-        "having",
-        "ilike",
-        "in",
-        "inner",
-        "intersect",
-        "interval",
-        "is",
-        "join",
-        "last",
-        "lateral",
-        "left",
-        "like",
-        "limit",
-        "natural",
-        "not",
-        "null",
-        "nulls",
-        "offset",
-        "on",
-        "or",
-        "order",
-        "outer",
-        "over",
-        "partition",
-        "pivot",
-        "preceding",
-        "qualify",
-        "range",
-        "recursive",
-        "replace",
-        "right",
-        "rollup",
-        "row",
-        "rows",
-        "sample",
-        "select",
-        "semi",
-        "show",
-        "struct",
-        "summarize",
-        "table",
-        "then",
-        "true",
-        "unbounded",
-        "union",
-        "unpivot",
-        "using",
-        "values",
-        "when",
-        "where",
-        "window",
-        "with",
-        "within",
-    ]
-)
-_ROLES: Final = {"comment": Role.MUTED, "text": Role.OBSERVED, "number": Role.CONFIRMED, "word": Role.KEPT}
-
-
-def coloured(line: str) -> Iterator[tuple[int, int, Role]]:
-    """What of a line of SQL stands out, as (start, end, role): keywords, texts, numbers, comments."""
-    for match in _TOKENS.finditer(line):
-        kind = match.lastgroup
-        if kind is not None and (kind != "word" or match.group().lower() in _KEYWORDS):
-            yield match.start(), match.end(), _ROLES[kind]

@@ -9,7 +9,7 @@ from textual.binding import BindingType
 from textual.content import Content
 
 from tui.bindings import Where, bindings_for
-from tui.view.sql import Listed, TableInfo, listed
+from tui.view.sql_tables import Listed, TableInfo, listed
 from tui.widgets.virtual_table import Column, ListRows, TableView, VirtualTable
 
 _COLUMNS: Final = (Column("name", 20, flex=True), Column("type", 10))

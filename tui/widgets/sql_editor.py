@@ -14,7 +14,7 @@ from textual.widgets import TextArea
 from tui.bindings import Where, bindings_for
 from tui.look import look_of
 from tui.palette import style_of
-from tui.view.sql import coloured
+from tui.view.sql_tables import coloured
 
 
 class SqlEditor(TextArea):
