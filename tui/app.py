@@ -168,8 +168,11 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
         yield from self._commands_of("", self, ("everywhere", "time"))
         if isinstance(screen, PaneScreen):
             yield from self._commands_of("", screen, ("panes",))
-        for node in (screen, *screen.query("*")):
-            if (place := getattr(node, "PLACE", None)) is not None:
+        focused = () if screen.focused is None else (screen.focused,)
+        told = set()  # of several lists the one with the focus is meant
+        for node in (screen, *focused, *screen.query("*")):
+            if (place := getattr(node, "PLACE", None)) is not None and place not in told:
+                told.add(place)
                 yield from self._commands_of(f"{TITLES[place]}: ", node, (place,))
 
     def _commands_of(self, prefix: str, node: DOMNode, places: tuple[Where, ...]) -> Iterable[SystemCommand]:

@@ -44,6 +44,9 @@ from tui.widgets.schema_list import SchemaList
 from tui.widgets.sql_editor import SqlEditor
 from tui.widgets.virtual_table import Column, ListRows, TableView, VirtualTable
 
+_TOGETHER: Final = ("query", "answer")
+"""Panes that are seen together."""
+
 _QUESTION_COLUMNS: Final = (Column("enter asks", 20, flex=True),)
 _ANSWER_COLUMNS: Final = (
     Column("time", 9),
@@ -120,6 +123,8 @@ class SqlScreen(PaneScreen):
         questions = ListRows([(question.asks,) for question in QUESTIONS])
         self._list("questions").show(TableView(_QUESTION_COLUMNS, questions, version=1))
         self.query_one(SchemaList).show_tables(self._desk.tables)
+        editor = self.query_one(SqlEditor)
+        editor.move_cursor(editor.document.end)
         self._show_answers()
         if self._desk.shown is not None:
             self._show_answer(self._desk.shown)
@@ -353,14 +358,19 @@ class SqlScreen(PaneScreen):
     def _list(self, pane: Literal["answer", "questions", "answers"]) -> VirtualTable:
         return self.query_one(f"#{pane}", VirtualTable)
 
+    def in_view(self, pane: str) -> bool:
+        """The query and its answer have room together in any terminal, unless one of them has it all."""
+        return (pane in _TOGETHER and self.has_class("-together")) or super().in_view(pane)
+
     def _mark_active(self) -> None:
-        self.set_class(self._active in ("tables", "questions", "answers"), "-side")
+        self._arrange()
         super()._mark_active()
 
-    def in_view(self, pane: str) -> bool:
-        """Side by side the query and its answer have room in any terminal, unless one of them has it all."""
-        together = pane in ("query", "answer") and not self.has_class("-side") and not self.has_class("-zoomed")
-        return together or super().in_view(pane)
+    def _arrange(self) -> None:
+        together = self._active in _TOGETHER
+        self.set_class(not together, "-side")
+        self.set_class(together and not self.has_class("-zoomed"), "-together")
+        super()._arrange()
 
     def _begin(self) -> int:
         self._begins += 1

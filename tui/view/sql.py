@@ -94,7 +94,7 @@ class AnswerRows:
 
     def row(self, index: int) -> Sequence[str]:
         """The cells of a row."""
-        return [cell_words(value) for value in self._rows[index]]
+        return [value_words(value) for value in self._rows[index]]
 
     def key(self, index: int) -> str:
         """Its number, from 0."""
@@ -137,8 +137,13 @@ def answer_columns(table: Table, room: int) -> tuple[AnswerColumn, ...]:
 
 
 def _width(name: str, values: Sequence[Any]) -> int:
-    widest = max((cell_len(clean(cell_words(value))) for value in values), default=0)
+    widest = max((cell_len(value_words(value)) for value in values), default=0)
     return max(_NARROWEST, min(_WIDEST, max(widest, cell_len(clean(name)))))
+
+
+def value_words(value: Any) -> str:
+    """A value as one harmless line."""
+    return clean(value if isinstance(value, str) else cell_words(value))
 
 
 def moment_words(table: Table) -> str:
@@ -228,7 +233,7 @@ def _is_session_second(column: str) -> bool:
 def row_words(table: Table, row: Sequence[Any]) -> Iterator[tuple[str, list[str]]]:
     """A row in full, column by column, as harmless lines."""
     for column, value in zip(table.columns, row, strict=True):
-        yield clean(column), clean_lines(value) if isinstance(value, str) else [clean(cell_words(value))]
+        yield clean(column), clean_lines(value) if isinstance(value, str) else [value_words(value)]
 
 
 def tab_separated(table: Table, rows: Sequence[Sequence[Any]], *, head: bool) -> tuple[str, int]:
@@ -236,7 +241,7 @@ def tab_separated(table: Table, rows: Sequence[Sequence[Any]], *, head: bool) ->
     lines = ["\t".join(map(clean, table.columns))] if head else []
     size = sum(len(line.encode()) + 1 for line in lines)
     for copied, row in enumerate(rows):
-        line = "\t".join("" if value is None else clean(cell_words(value)) for value in row)
+        line = "\t".join("" if value is None else value_words(value) for value in row)
         size += len(line.encode()) + 1
         if size > COPY_BYTES:
             return "\n".join(lines), copied

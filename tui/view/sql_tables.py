@@ -18,7 +18,7 @@ join (
     union all
     select database_name, schema_name, view_name, comment, true from duckdb_views()
 ) o using (database_name, schema_name, table_name)
-where not c.internal order by o.is_view, c.table_name, c.column_index
+where not c.internal order by o.is_view desc, c.table_name, c.column_index
 """
 """Asks a session's database for its tables and views."""
 

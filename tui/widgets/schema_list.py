@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
+from rich.text import Text
 from textual.binding import BindingType
 from textual.content import Content
 
@@ -32,7 +33,7 @@ class SchemaList(VirtualTable):
         self._tables = tables
         self._listed = listed(tables, self._unfolded)
         cells = [
-            (f"  {line.name}", line.column.kind)
+            (Text(f"  {line.name}"), line.column.kind)
             if line.column
             else (line.name, "view" if line.table.is_view else "table")
             for line in self._listed
