@@ -129,7 +129,7 @@ class SqlConsole:
 
     async def _freshen(self, say: Say) -> str:
         """Have the newest events published; a sentence where that could not be had."""
-        say("The engine publishes the newest events")
+        say("The engine is publishing the newest events")
         try:
             async with asyncio.timeout(_PUBLISH_S):
                 reply = await request(self._folder, "publish")
@@ -160,12 +160,12 @@ class SqlConsole:
             whole = Path(room) / "whole.duckdb"
 
             def keep(folder: Path, at_n: int | None) -> int:
-                say("All rows are fetched")
+                say("All rows are being fetched")
                 whole.unlink(missing_ok=True)
                 return materialise(folder, sql, whole, timeout_s=SAVE_TIMEOUT_S, at_n=at_n, stop=stop)
 
             rows = self._on_database(n, say, stop, keep)
-            say(f"{rows:,} rows are written")
+            say(f"{rows:,} rows are being written")
             # Beside its place, so that it comes there in one step.
             partial_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
             try:
@@ -228,13 +228,13 @@ def _target(path: Path, *, overwrite: bool) -> tuple[Path, str]:
 
 
 def _query(folder: Path, sql: str, at_n: int | None, say: Say, stop: Stop) -> Table:
-    say("The query runs")
+    say("The query is running")
     return query(folder, sql, timeout_s=TIMEOUT_S, at_n=at_n, stop=stop)
 
 
 def _build(session_dir: Path, n: int, place: Path, say: Say, stop: Stop) -> None:
     """Fill `place` with the database as of event `n`. Raises SqlError."""
-    words = f"The database as of event #{n:,} is made from the journal"
+    words = f"The database as of event #{n:,} is being made from the journal"
     say(words)
     with start("core.projection", str(session_dir), "--upto", str(n), str(place)) as process:
         stop.watch(process)

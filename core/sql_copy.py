@@ -11,6 +11,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
+from core.sql_worker import quoted
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -40,8 +42,8 @@ def copy(database: str, path: str, kind: str) -> None:
 
     with duckdb.connect(":memory:", config={"threads": 2, "memory_limit": "512MB"}) as con:
         con.execute("set timezone = 'UTC'")
-        con.execute(f"attach {_quoted(database)} as whole (read_only)")
-        con.execute(f"copy ({_selection(con, kind)}) to {_quoted(path)} ({FORMATS[kind]})")
+        con.execute(f"attach {quoted(database)} as whole (read_only)")
+        con.execute(f"copy ({_selection(con, kind)}) to {quoted(path)} ({FORMATS[kind]})")
 
 
 def _selection(con: duckdb.DuckDBPyConnection, kind: str) -> str:
@@ -49,14 +51,10 @@ def _selection(con: duckdb.DuckDBPyConnection, kind: str) -> str:
     columns = con.execute("describe whole.rows").fetchall()
     parts = []
     for name, column_type, *_ in columns:
-        quoted = '"' + name.replace('"', '""') + '"'
+        column = '"' + name.replace('"', '""') + '"'
         finite = kind == "json" and column_type in ("DOUBLE", "FLOAT")
-        parts.append(f"case when isfinite({quoted}) then {quoted} end as {quoted}" if finite else quoted)
+        parts.append(f"case when isfinite({column}) then {column} end as {column}" if finite else column)
     return f"select {', '.join(parts)} from whole.rows"  # noqa: S608  quoted names
-
-
-def _quoted(path: str) -> str:
-    return "'" + path.replace("'", "''") + "'"
 
 
 if __name__ == "__main__":

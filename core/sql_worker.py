@@ -134,14 +134,14 @@ def _connect(snapshots: list[str], into: str | None) -> duckdb.DuckDBPyConnectio
     con = duckdb.connect(":memory:")
     for index, path in enumerate(snapshots):
         try:
-            con.execute(f"attach {_quoted(path)} as s{index} (read_only)")
+            con.execute(f"attach {quoted(path)} as s{index} (read_only)")
         except duckdb.Error as error:
             raise WrongDatabase(
                 f"{path} cannot be opened: {str(error).splitlines()[0]}; delete it, and make it anew with "
                 "`python -P -m core.projection SESSION_DIR --rebuild`"
             ) from None
     if into is not None:
-        con.execute(f"attach {_quoted(into)} as whole")
+        con.execute(f"attach {quoted(into)} as whole")
     if len(snapshots) == 1:
         con.execute("use s0")
     else:
@@ -151,7 +151,8 @@ def _connect(snapshots: list[str], into: str | None) -> duckdb.DuckDBPyConnectio
     return con
 
 
-def _quoted(path: str) -> str:
+def quoted(path: str) -> str:
+    """A path as a text in SQL."""
     return "'" + path.replace("'", "''") + "'"
 
 

@@ -28,10 +28,10 @@ TABLES = Table(
     ["table_name", "column_name", "data_type", "comment", "is_view", "comment_1"],
     ["VARCHAR"] * 6,
     [
+        ["leaderboard", "place", "BIGINT", "rank on its device class", True, "experiments on each device class"],
         ["experiments", "experiment_id", "VARCHAR", None, False, "hypotheses, with the verdict in force"],
         ["runs", "run_id", "VARCHAR", None, False, "one revision, one seed"],
         ["runs", "val_bpb", "DOUBLE", "validation bits per byte, lower is better", False, "one revision, one seed"],
-        ["leaderboard", "place", "BIGINT", "rank on its device class", True, "experiments on each device class"],
     ],
 )
 
@@ -55,7 +55,7 @@ class Asker:
         if sql == TABLES_SQL:
             return Answered(TABLES, 0.1)
         self.asked.append((sql, moment))
-        await self._wait(say, "The query runs")
+        await self._wait(say, "The query is running")
         known = {"messages": MESSAGES, "runs": RUNS}
         table = next((table for word, table in known.items() if word in sql), LEADERS)
         n = moment.n
@@ -65,7 +65,7 @@ class Asker:
     async def save(self, sql: str, n: int, path: Path, say: Say, *, overwrite: bool = False) -> Saved:
         if path.name in self.taken and not overwrite:
             raise FileTaken(f"{path} exists")
-        await self._wait(say, "All rows are fetched")
+        await self._wait(say, "All rows are being fetched")
         self.saved.append((sql, n, path))
         return Saved(path, 25_000, 48_123)
 

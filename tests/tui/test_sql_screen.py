@@ -147,7 +147,7 @@ async def test_a_query_under_way_is_stopped_and_typing_goes_on_meanwhile(tmp_pat
         await reads(pilot, "deeper")
         asker.hold = True
         await press(pilot, "f5")
-        await reads(pilot, "The query runs; esc stops it.")
+        await reads(pilot, "The query is running; esc stops it.")
         await press(pilot, *"abc")
         assert editor_of(app).text.endswith("abc")
         await press(pilot, key)
@@ -176,7 +176,7 @@ async def test_leaving_the_screen_stops_what_is_under_way(tmp_path: Path) -> Non
     asker = Asker()
     asker.hold = True
     async with console(tmp_path, asker) as (app, pilot):
-        await reads(pilot, "The query runs")
+        await reads(pilot, "The query is running")
         app.screen.dismiss()
         await pilot.pause()
         assert isinstance(app.screen, Dashboard)
@@ -280,7 +280,7 @@ async def test_names_of_tables_and_columns_go_into_the_query(tmp_path: Path) -> 
     async with console(tmp_path, Asker()) as (app, pilot):
         await reads(pilot, "leaderboard")
         await typed(pilot, "from ")
-        await press(pilot, "escape", "3", "down", "enter")
+        await press(pilot, "escape", "3", "down", "down", "enter")
         await reads(pilot, "one revision, one seed")
         await press(pilot, "l", "down", "down", "enter")
         await reads(pilot, "val_bpb", "validation bits per byte")
@@ -297,7 +297,7 @@ async def test_saving_asks_for_a_name_and_says_where_it_went(tmp_path: Path) -> 
         assert app.screen.query_one(Input).value == "mar5-sql-1.csv"
         asker.hold = True
         await press(pilot, "enter")
-        await reads(pilot, "All rows are fetched; esc stops it.")
+        await reads(pilot, "All rows are being fetched; esc stops it.")
         asker.go.set()
         await reads(pilot, "Saved 25,000 rows to mar5-sql-1.csv (48.1 kB).")
         assert asker.saved == [(QUESTIONS[0].sql, END, Path("mar5-sql-1.csv"))]
@@ -358,7 +358,7 @@ async def test_a_narrow_terminal_shows_the_query_over_its_answer_and_the_lists_i
         await reads(pilot, "[4 questions]", "failures by cause")
         assert "select place" not in text_of(app)
         await press(pilot, "3", "enter")
-        await reads(pilot, "[1 query]", "experiments")
+        await reads(pilot, "[1 query]", "leaderboard")
         await press(pilot, "escape", "z")
         await reads(pilot, "deeper")
         assert "select place" not in text_of(app)
@@ -390,7 +390,7 @@ async def test_a_real_session_is_asked_as_of_where_its_replay_stands(tmp_path: P
     source.seek_event(100)
     with contextlib.closing(asker):
         async with console(folder, asker, source=source) as (app, pilot):
-            await reads(pilot, "rows as of event #100", "utilisation  ")
+            await reads(pilot, "rows as of event #100", "best_so_far  ")
             await typed(pilot, "select max(n) as newest, max(last_n) as told from messages, sessions;")
             await press(pilot, "enter")
             await reads(pilot, "1 row as of event #100")

@@ -59,3 +59,4 @@ def test_each_question_finds_something_somewhere(sessions, question):
 def test_there_are_a_dozen_and_more_each_with_a_name_of_its_own():
     assert len({question.asks for question in QUESTIONS}) == len(QUESTIONS) >= 12
     assert all(len(question.asks) <= 38 for question in QUESTIONS)
+    assert max(len(line) for question in QUESTIONS for line in question.sql.splitlines()) <= 76, "or it wraps"

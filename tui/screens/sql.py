@@ -13,7 +13,6 @@ from textual.content import Content
 from textual.widgets import Static, TextArea
 
 from core.sources import Source
-from core.sql import SqlError
 from core.sql_console import Answered, FileTaken, Moment, Saved, Say
 from core.sql_questions import QUESTIONS
 from tui.bindings import Where, bindings_for
@@ -165,9 +164,8 @@ class SqlScreen(PaneScreen):
             if not self._desk.tables:
                 self._desk.tables = tables_of((await asker.ask(TABLES_SQL, moment, _silently)).table)
                 self.query_one(SchemaList).show_tables(self._desk.tables)
-        except SqlError as error:
-            if self._under_way == begun:
-                self._say(_sentence(error), Role.FAILED)
+        except Exception as error:  # noqa: BLE001  whatever a query meets, the reader reads it and the screen stays
+            self._failed(begun, error)
         finally:
             self._end(begun)
 
@@ -320,9 +318,8 @@ class SqlScreen(PaneScreen):
                     self._save(asker, pinned, path, overwrite=True)
 
             self.app.push_screen(AskYes(f"{clean(str(taken))}. Write over it?"), answered)
-        except SqlError as error:
-            if self._under_way == begun:
-                self._say(_sentence(error), Role.FAILED)
+        except Exception as error:  # noqa: BLE001  as above
+            self._failed(begun, error)
         finally:
             self._end(begun)
 
@@ -377,6 +374,12 @@ class SqlScreen(PaneScreen):
         self._under_way = self._begins
         return self._begins
 
+    def _failed(self, begun: int, error: Exception) -> None:
+        """Say why; but an error of what was stopped or left behind is nobody's concern."""
+        if self._under_way == begun:
+            words = clean(str(error)) or type(error).__name__
+            self._say(f"{words[0].upper()}{words[1:]}.", Role.FAILED)
+
     def _end(self, begun: int) -> None:
         """What was begun is over, unless something else was begun meanwhile."""
         if self._under_way == begun:
@@ -396,8 +399,3 @@ class SqlScreen(PaneScreen):
 
 def _silently(words: str) -> None:
     """Nobody need know."""
-
-
-def _sentence(error: SqlError) -> str:
-    text = clean(str(error))
-    return f"{text[:1].upper()}{text[1:]}."

@@ -46,10 +46,9 @@ class SchemaList(VirtualTable):
         """A line by its key."""
         return next((line for line in self._listed if line.key == key), None)
 
-    def on_virtual_table_row_highlighted(self, event: VirtualTable.RowHighlighted) -> None:
+    def on_virtual_table_row_highlighted(self) -> None:
         """Say what the table or column under the cursor holds."""
-        line = self.line(event.key)
-        self.border_subtitle = Content(line.comment) if line is not None and line.comment else None
+        self._comment()
 
     def action_unfold(self, unfold: bool) -> None:
         """Show or hide the columns of the table under the cursor."""
@@ -58,3 +57,10 @@ class SchemaList(VirtualTable):
             name = {line.table.name}
             self._unfolded = self._unfolded | name if unfold else self._unfolded - name
             self.show_tables(self._tables)
+            if not unfold:
+                self._goto(next(index for index, one in enumerate(self._listed) if one.key == line.table.name))
+            self._comment()
+
+    def _comment(self) -> None:
+        line = self.line(self.cursor_key)
+        self.border_subtitle = Content(line.comment) if line is not None and line.comment else None
