@@ -31,7 +31,7 @@ from core.sources import LiveSource, Source
 from tui.acting.commands import CommandActions, Commands
 from tui.acting.moments import TimeActions
 from tui.acting.views import ViewActions
-from tui.bindings import KEYS, TITLES, Where, bindings_for
+from tui.bindings import KEYS, TITLES, Where, bindings_for, places_in
 from tui.messages import ExperimentChosen, SourceWanted
 from tui.screens.dashboard import Dashboard
 from tui.screens.experiment import ExperimentScreen, LogProvider
@@ -169,9 +169,11 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
         if isinstance(screen, PaneScreen):
             yield from self._commands_of("", screen, ("panes",))
         focused = () if screen.focused is None else (screen.focused,)
-        told = set()  # of several lists the one with the focus is meant
+        told: set[Where] = set()  # of several lists the one with the focus is meant
         for node in (screen, *focused, *screen.query("*")):
-            if (place := getattr(node, "PLACE", None)) is not None and place not in told:
+            for place in places_in(node):
+                if place in told:
+                    continue
                 told.add(place)
                 yield from self._commands_of(f"{TITLES[place]}: ", node, (place,))
 

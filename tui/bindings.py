@@ -14,7 +14,9 @@ Where = Literal[
     "curve",
     "devices",
     "reasoning",
+    "experiments",
     "table",
+    "find",
     "experiment",
     "sql",
     "query",
@@ -29,7 +31,9 @@ TITLES: Final[dict[Where, str]] = {
     "curve": "Curve",
     "devices": "Devices",
     "reasoning": "Reasoning",
+    "experiments": "Experiments",
     "table": "Lists",
+    "find": "Search",
     "experiment": "Experiment",
     "sql": "SQL console",
     "query": "Query",
@@ -111,6 +115,10 @@ KEYS: Final = (
     Key("last", "end,G", "edge('last')", "last block, and follow", "reasoning"),
     Key("fold", "enter", "fold", "fold or unfold", "reasoning"),
     Key("open", "o", "open", "open the experiment", "reasoning"),
+    Key("order", "o", "order", "next order", "experiments"),
+    Key("reverse", "O", "reverse", "reverse the order", "experiments"),
+    Key("filter", "slash", "filter", "filter: words, kept, <0.98, design:x, -not", "experiments", footer="filter"),
+    Key("group", "d", "group", "by design, or not", "experiments"),
     Key("down", "j,down", "move(1)", "down", "table"),
     Key("up", "k,up", "move(-1)", "up", "table"),
     Key("top", "g,home", "top", "first row", "table"),
@@ -122,6 +130,9 @@ KEYS: Final = (
     Key("left", "h,left", "shift(-1)", "left", "table"),
     Key("right", "l,right", "shift(1)", "right", "table"),
     Key("select", "enter", "select", "open the row", "table"),
+    Key("open", "slash", "find", "search; esc ends it", "find", footer="search"),
+    Key("next", "n", "find_next(1)", "next match", "find"),
+    Key("previous", "N", "find_next(-1)", "match before", "find"),
     Key("back", "escape", "back", "go back", "experiment", footer="back"),
     Key("run", "f5", "run", "run the query", "sql", footer="run"),
     Key("run_also", "ctrl+r,ctrl+j,ctrl+enter", "run", "run the query, as f5 does", "sql"),
@@ -148,6 +159,11 @@ def bindings_for(*places: Where) -> list[BindingType]:
         for key in KEYS
         if key.where in places
     ]
+
+
+def places_in(node: object) -> list[Where]:
+    """Where in the table a screen or widget stands: its own place first, then those that it inherits."""
+    return [cls.__dict__["PLACE"] for cls in type(node).__mro__ if "PLACE" in cls.__dict__]
 
 
 def keys_words(keys: str) -> str:

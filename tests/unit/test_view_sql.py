@@ -107,10 +107,10 @@ def test_a_row_in_full_keeps_its_lines_and_nothing_that_drives_a_terminal():
 
 def test_what_is_copied_is_bounded_and_says_how_much_it_is():
     rows = [["a\tb\nc", None, 1]] * 3
-    assert tab_separated(table("x y z", *rows), rows[:1], head=False) == ("a b c\t\t1", 1)
-    assert tab_separated(table("x y z", *rows), rows, head=True)[0].splitlines()[0] == "x\ty\tz"
+    assert tab_separated(table("x y z", *rows), [0], head=False) == ("a b c\t\t1", 1)
+    assert tab_separated(table("x y z", *rows), range(3), head=True)[0].splitlines()[0] == "x\ty\tz"
     many = [["x" * 1000]] * 100
-    text, copied = tab_separated(table("x", *many), many, head=True)
+    text, copied = tab_separated(table("x", *many), range(100), head=True)
     assert copied < 100
     assert COPY_BYTES - 1100 < len(text) <= COPY_BYTES
 

@@ -264,7 +264,7 @@ class SqlScreen(PaneScreen):
             self._say("There is no row to copy.", Role.WAITING)
             return
         table, index = found[0].table, found[1]
-        rows = table.rows if everything else [table.rows[index]]
+        rows = range(len(table.rows)) if everything else [index]
         text, copied = tab_separated(table, rows, head=everything)
         self.app.copy_to_clipboard(text)
         more = f" of {len(rows):,}: a terminal takes no more, w saves all" if copied < len(rows) else ""

@@ -104,6 +104,10 @@ class AnswerRows:
         """Where a row stands."""
         return int(key) if int(key) < len(self._rows) else None
 
+    def words(self, index: int) -> str:
+        """The row's cells, parted by tabs; what is null is empty."""
+        return "\t".join("" if value is None else value_words(value) for value in self._rows[index])
+
 
 class AnswerColumn(NamedTuple):
     """A column of an answer, `width` cells wide; `flex` takes what room is left, `right` holds numbers."""
@@ -236,12 +240,13 @@ def row_words(table: Table, row: Sequence[Any]) -> Iterator[tuple[str, list[str]
         yield clean(column), clean_lines(value) if isinstance(value, str) else [value_words(value)]
 
 
-def tab_separated(table: Table, rows: Sequence[Sequence[Any]], *, head: bool) -> tuple[str, int]:
-    """Rows as lines of cells parted by tabs, as many as may be copied; and how many those are."""
+def tab_separated(table: Table, rows: Sequence[int], *, head: bool) -> tuple[str, int]:
+    """Rows, by their numbers from 0, as lines of cells parted by tabs, as many as may be copied; and how many those are."""
+    worded = AnswerRows(table)
     lines = ["\t".join(map(clean, table.columns))] if head else []
     size = sum(len(line.encode()) + 1 for line in lines)
-    for copied, row in enumerate(rows):
-        line = "\t".join("" if value is None else value_words(value) for value in row)
+    for copied, index in enumerate(rows):
+        line = worded.words(index)
         size += len(line.encode()) + 1
         if size > COPY_BYTES:
             return "\n".join(lines), copied
