@@ -241,7 +241,7 @@ def row_words(table: Table, row: Sequence[Any]) -> Iterator[tuple[str, list[str]
 
 
 def tab_separated(table: Table, rows: Sequence[int], *, head: bool) -> tuple[str, int]:
-    """Rows, by their numbers from 0, as lines of cells parted by tabs, as many as may be copied; and how many those are."""
+    """Rows, by their numbers from 0, as lines of cells parted by tabs: as many as may be copied, and their count."""
     worded = AnswerRows(table)
     lines = ["\t".join(map(clean, table.columns))] if head else []
     size = sum(len(line.encode()) + 1 for line in lines)
