@@ -23,12 +23,17 @@ from tests.support.talking import Talk, call, conversation, result, text, thinki
 from tui.app import Answers, SessionApp
 from tui.bindings import KEYS, TITLES, Key
 from tui.screens.dashboard import Dashboard
+from tui.screens.effects import EffectsScreen
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.home import HomeApp, HomeChoice, HomeRow
+from tui.screens.sql import SqlScreen
 from tui.widgets.curve import Curve
 from tui.widgets.device_grid import DeviceGrid
+from tui.widgets.effects import Effects
 from tui.widgets.experiment_list import ExperimentList
 from tui.widgets.log_tail import LogTail
+from tui.widgets.schema_list import SchemaList
+from tui.widgets.sql_editor import SqlEditor
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import VirtualTable
 
@@ -244,7 +249,7 @@ async def test_enter_on_a_busy_device_opens_what_it_works_on(tmp_path: Path) -> 
     async with on_screen(live(tmp_path, story.events)) as (app, pilot):
         await press(pilot, "2", "enter")
         assert isinstance(app.screen, Dashboard)
-        await press(pilot, "j", "enter")
+        await press(pilot, "l", "enter")
         assert isinstance(app.screen, ExperimentScreen)
 
 
@@ -456,7 +461,7 @@ async def test_a_damaged_journal_is_shown_up_to_the_damage_with_the_place(tmp_pa
 
 
 async def test_help_lists_every_key_of_the_table(tmp_path: Path) -> None:
-    async with on_screen(live(tmp_path, session(experiments=3)), size=(100, 120)) as (app, pilot):
+    async with on_screen(live(tmp_path, session(experiments=3)), size=(100, 280)) as (app, pilot):
         await press(pilot, "question_mark")
         shown = text_of(app)
         assert all(key.says in shown for key in KEYS)
@@ -469,10 +474,14 @@ async def test_every_command_of_the_palette_can_be_called(tmp_path: Path) -> Non
     async with on_screen(live(tmp_path, session(experiments=3))) as (app, _):
         commands = list(app.get_system_commands(app.screen))
         titles = {command.title for command in commands}
-        wanted = {_named(key) for key in KEYS if key.where not in ("home", "experiment")}
+        wanted = {_named(key) for key in KEYS if key.where not in _ELSEWHERE}
         assert titles == wanted
         await next(command for command in commands if command.title == "One event back").callback()
         assert app.source.mode == "replay"
+
+
+_ELSEWHERE = {"home", "experiment", "effects", "view", "sql", "query", "schema"}
+"""Places that are not on the first screen of a session."""
 
 
 def _named(key: Key) -> str:
@@ -492,7 +501,12 @@ def test_every_key_of_the_table_has_its_action() -> None:
         "experiments": ExperimentList,
         "table": VirtualTable,
         "find": Transcript,
+        "effects": Effects,
+        "view": EffectsScreen,
         "experiment": ExperimentScreen,
+        "sql": SqlScreen,
+        "query": SqlEditor,
+        "schema": SchemaList,
         "home": HomeApp,
     }
     for key in KEYS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tui.acting.base import ActingApp
 from tui.screens.costs import CostsScreen
+from tui.screens.effects import EffectsScreen
 from tui.screens.help import HelpScreen
 from tui.screens.sql import SqlAsker, SqlScreen
 from tui.view.sql import Desk
@@ -21,6 +22,11 @@ class ViewActions(ActingApp):
     def action_help(self) -> None:
         """All keys."""
         self.push_screen(HelpScreen(self.screen, self.focused))
+
+    def action_effects(self) -> None:
+        """Effects of the designs."""
+        if not isinstance(self.screen, EffectsScreen):
+            self.push_screen(EffectsScreen())
 
     def action_costs(self) -> None:
         """What the model costs."""

@@ -19,7 +19,7 @@ from tui.screens.panes import PaneScreen
 from tui.view.answer import Answer, tail_blocks
 from tui.view.curve import CurveView, curve_view
 from tui.view.detail import detail_view
-from tui.view.devices import devices_view
+from tui.view.devices import Made, devices_view
 from tui.view.listing import Listing, is_header
 from tui.view.model import model_line
 from tui.view.transcript import transcript_view
@@ -54,6 +54,7 @@ class Dashboard(PaneScreen):
         self._answer = answer
         self._model_line = ""
         self._curve_view: CurveView | None = None
+        self._devices_made = Made()
         self._told: tuple[Told, ...] | None = None
         self._phase = ""
         self._listing = Listing()
@@ -82,7 +83,7 @@ class Dashboard(PaneScreen):
         state = source.state
         if self.in_view("devices"):
             self.query_one(DeviceGrid).show(
-                devices_view(state, source.now_s, engine_alive=source.mode != "engine gone")
+                devices_view(state, source.now_s, engine_alive=source.mode != "engine gone", made=self._devices_made)
             )
         if self.in_view("reasoning"):
             self._show_reasoning(source, changed=changed)

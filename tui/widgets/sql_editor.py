@@ -18,13 +18,13 @@ from tui.view.sql_tables import coloured
 
 
 class SqlEditor(TextArea):
-    """Posts `Submitted` when a statement is complete and `Walked` when another one of the history is wanted."""
+    """Posts `Submitted` when the query is to be run and `Walked` when another one of the history is wanted."""
 
     PLACE: ClassVar[Where] = "query"
     BINDINGS: ClassVar[list[BindingType]] = bindings_for(PLACE)
 
     class Submitted(Message):
-        """The statement is complete and is to be run."""
+        """The query is to be run."""
 
     class CopyAsked(Message):
         """ctrl+c, which elsewhere stops what is under way."""
@@ -57,7 +57,11 @@ class SqlEditor(TextArea):
         if event.key == "enter" and self.cursor_at_end_of_text and self.text.rstrip().endswith(";"):
             event.stop()
             event.prevent_default()
-            self.post_message(self.Submitted())
+            self.action_submit()
+
+    def action_submit(self) -> None:
+        """Run what is written."""
+        self.post_message(self.Submitted())
 
     def action_cursor_up(self, select: bool = False) -> None:
         """A line up; from the first one, the query before."""
