@@ -167,7 +167,7 @@ KEYS: Final = (
     Key("copy_all", "Y", "copy(True)", "copy all rows", "sql"),
     Key("row", "v", "row", "the row in full", "sql", footer="row"),
     Key("moment", "at", "moment", "go to the moment of the row", "sql"),
-    Key("submit", "ctrl+r,ctrl+j,ctrl+enter", "submit", "run it; enter, too, after a final ;", "query"),
+    Key("submit", "ctrl+r,ctrl+j,ctrl+enter", "submit", "run it, as f5 does", "query"),
     Key("older", "ctrl+up,alt+up", "walk(-1)", "the query before", "query"),
     Key("newer", "ctrl+down,alt+down", "walk(1)", "the query after", "query"),
     Key("unfold", "o,l,right", "unfold(True)", "show the columns", "schema"),
