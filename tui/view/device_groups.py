@@ -66,7 +66,7 @@ def groups_of(rows: Sequence[DeviceRow]) -> Groups:
 def _node(name: str, rows: Sequence[DeviceRow], first: int) -> Group:
     statuses = [row.status for row in rows]
     utils = [row.util for row in rows if row.util is not None]
-    busy = sum(1 for row in rows if row.run)
+    busy = sum(1 for row in rows if row.busy)
     return Group(
         name=name,
         first=first,

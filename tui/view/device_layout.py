@@ -179,7 +179,7 @@ def layout_for(shape: Shape, width: int, height: int, wanted: Wanted) -> Layout:
         if layout.tops[-1] + detail <= height:
             return layout
         # What scrolls: tiles and rows with all they have, maps as close as they get.
-        if chosen is None or level in ("map", "nodes"):
+        if chosen is None or (level in ("map", "nodes") and layout.tops[-1] <= chosen.tops[-1]):
             chosen = layout
     assert chosen is not None
     return chosen
@@ -243,6 +243,7 @@ def _maps(shape: Shape, width: int) -> Iterator[list[Line]]:
         yield _blocks(nodes, width, step=1, label=names, gap=_GAP)
     if any(len(cls.nodes) > 1 for cls in shape):
         yield _blocks(nodes, width, step=1, label=0, gap=1)
+    yield _blocks([[sum(counts)] for counts in nodes], width, step=1, label=0, gap=0)
     yield _dense(shape, [cls.devices for cls in shape], width)
 
 
@@ -252,6 +253,7 @@ def _node_maps(shape: Shape, width: int) -> Iterator[list[Line]]:
     if names and names + 2 <= width:
         yield _blocks(nodes, width, step=1, label=names, gap=_GAP)
     yield _blocks(nodes, width, step=2, label=0, gap=1)
+    yield _blocks([[len(cls.nodes)] for cls in shape], width, step=1, label=0, gap=0)
     yield _dense(shape, [len(cls.nodes) for cls in shape], width)
 
 

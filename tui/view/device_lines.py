@@ -119,7 +119,7 @@ def device_line(row: DeviceRow, fields: Fields, width: int, *, plain: bool, mark
     if fields.cls:
         spans.append((" " + fit(row.cls, fields.cls, ellipsis=ellipsis), Role.MUTED))
     used = 2 + fields.name + (fields.cls + 1 if fields.cls else 0)
-    if not row.run or row.status == "lost":
+    if not row.busy:
         spans.append((fit(" " + row.words, width - used, ellipsis=ellipsis), _words_role(row)))
     else:
         spans += _run_spans(row, fields, plain=plain)
@@ -153,7 +153,7 @@ def tile_lines(row: DeviceRow, width: int, height: int, *, plain: bool, marked: 
     edge: Span = ("| " if plain else "┃ " if marked else "│ ", role)
     sign, sign_role = sign_of(row, plain=plain, marked=marked)
     lines = [[(f"{sign} ", sign_role), *_tile_head(row, inner, plain=plain, marked=marked)]]
-    if not row.run or row.status == "lost":
+    if not row.busy:
         lines += [[edge, (words, _words_role(row))] for words in _paragraph(row.words, inner, height - 1, plain=plain)]
     else:
         if height > 3:
@@ -234,6 +234,18 @@ def joined(cells: Iterable[Span]) -> list[Span]:
         role = own
         texts.append(text)
     return [*spans, ("".join(texts), role)] if texts else spans
+
+
+def shortened(spans: list[Span], width: int, *, plain: bool) -> list[Span]:
+    """A line that ends in an ellipsis where it is longer than `width`."""
+    line: list[Span] = []
+    for text, role in spans:
+        short = cut(text, width, _ellipsis(plain))
+        line.append((short, role))
+        if short != text:
+            break
+        width -= cell_len(short)
+    return line
 
 
 def exactly(spans: list[Span], width: int) -> list[Span]:

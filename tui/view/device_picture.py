@@ -24,6 +24,7 @@ from tui.view.device_lines import (
     node_label,
     short_label,
     short_label_cells,
+    shortened,
     tile_lines,
 )
 from tui.view.devices import DeviceRow
@@ -114,7 +115,7 @@ class Picture:
 
     def _label(self, label: Label) -> list[Span]:
         if label.kind == "class":
-            return group_words(self.groups.classes[label.of])
+            return shortened(group_words(self.groups.classes[label.of]), label.width, plain=self.plain)
         if label.kind == "short":
             return [(short_label(self.groups.classes[label.of]), Role.MUTED)]
         return [node_label(self.groups.nodes[label.of], label.width, plain=self.plain)]
@@ -157,7 +158,8 @@ class Picture:
         if strip := self._strip(room):
             node = self.groups.nodes[self.layout.node_of(self.cursor)]
             cells = [self._cell(self.rows[device], marked=device == self.cursor) for device in strip]
-            lines.append(exactly([*joined(cells), (" ", Role.BLANK), *group_words(node)], self.width))
+            words = [*joined(cells), (" ", Role.BLANK), *group_words(node)]
+            lines.append(shortened(words, self.width, plain=self.plain))
         shown = self.rows[self.cursor : self.cursor + room - len(lines)]
         fields = fields_for(shown, self.width)
         return lines + [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -47,6 +48,11 @@ class DeviceRow(NamedTuple):
     memory_mb: int = 0
     key: str = ""
 
+    @property
+    def busy(self) -> bool:
+        """Whether it works on a run. That of a lost device is not known to go on."""
+        return bool(self.run) and self.status != "lost"
+
 
 class DevicesView(NamedTuple):
     """Input of the `DeviceGrid` widget; devices are grouped by class and node, in the order in which they were seen.
@@ -61,17 +67,21 @@ class DevicesView(NamedTuple):
 
     @property
     def busy(self) -> int:
-        """How many devices have a run."""
-        return sum(1 for row in self.rows if row.run)
+        """How many devices work on a run."""
+        return sum(1 for row in self.rows if row.busy)
 
 
 @dataclass(slots=True)
 class Made:
-    """The rows that were made last, each with what it was made from: of many devices few change from tick to tick."""
+    """What was made last, and from what: of many devices few change from tick to tick, and often none does.
+
+    The whole `view` holds for the state at `position` from one session second until another.
+    """
 
     rows: dict[str, tuple[tuple[object, ...], DeviceRow]] = field(default_factory=dict)
-    position: int = -1
-    idle: str = ""
+    view: DevicesView = field(default_factory=DevicesView)
+    position: tuple[int, bool] | None = None
+    holds_s: tuple[float, float] = (0.0, 0.0)
 
 
 def devices_view(
@@ -87,25 +97,44 @@ def devices_view(
     Idle times change once a minute: an idle screen must stay silent.
     """
     made = Made() if made is None else made
+    position = state.now.n, engine_alive
+    if made.position == position and made.holds_s[0] <= now_s < made.holds_s[1]:
+        return made.view
+    rows, until_s = _rows(state, now_s, made.rows, engine_alive=engine_alive)
+    known = made.position is not None and made.position[0] == state.now.n
+    idle = made.view.idle if known else _idle_words(state)
+    made.view = DevicesView(rows, idle, stop_words(early_stops(state), brief=True))
+    made.position, made.holds_s = position, (now_s, until_s)
+    return made.view
+
+
+def _rows(
+    state: SessionState, now_s: float, made: dict[str, tuple[tuple[object, ...], DeviceRow]], *, engine_alive: bool
+) -> tuple[tuple[DeviceRow, ...], float]:
+    """All devices, and until which session second that holds if nothing happens."""
     classes = {device.cls for device in state.now.devices.values()}
     why = {cls: _why_free(state, cls, engine_alive=engine_alive) for cls in classes}
     drained = _drained(state)
-    rows = []
+    rows: list[DeviceRow] = []
+    until_s = math.inf
     for device in _grouped(state):
         run = state.now.runs.get(device.run) if device.run is not None else None
         draining = device.device in drained
-        told = _of_run(run) if run is not None else (int((now_s - device.since_t_s) // 60), why[device.cls])
-        told = (device.seq, device.up, draining, *told)
-        known = made.rows.get(device.device)
+        told: tuple[object, ...] = device.seq, device.up, draining
+        if run is not None:
+            told += _of_run(run)
+        else:
+            minutes = (now_s - device.since_t_s) // 60
+            until_s = min(until_s, device.since_t_s + 60 * (minutes + 1))
+            told += (minutes, why[device.cls])
+        known = made.get(device.device)
         if known is None or known[0] != told:
             row = _row(state, device, run, draining=draining)
             if run is None:
                 row = _idle_row(device, row, now_s, why[device.cls])
-            known = made.rows[device.device] = (told, row)
+            known = made[device.device] = (told, row)
         rows.append(known[1])
-    if made.position != state.now.n:
-        made.position, made.idle = state.now.n, _idle_words(state)
-    return DevicesView(tuple(rows), made.idle, stop_words(early_stops(state), brief=True))
+    return tuple(rows), until_s
 
 
 def _idle_words(state: SessionState) -> str:
