@@ -12,6 +12,9 @@ _LOCK_WAIT_S = 30.0
 _NICENESS = 10
 """Runs on CPU slots of this machine go first."""
 
+_AWAITED_NICENESS = 5
+"""The same where a person waits."""
+
 
 def main(argv: list[str]) -> int:
     """Serve a session, rebuild its projection, or publish elsewhere what it was right after an event.
@@ -25,7 +28,7 @@ def main(argv: list[str]) -> int:
     from core.projection.lock import ProjectionBusy, projection_lock
     from core.projection.service import Service
 
-    os.nice(_NICENESS)
+    os.nice(_AWAITED_NICENESS if "--upto" in argv else _NICENESS)
     collect_rarely()
     try:
         match argv:
