@@ -21,6 +21,9 @@ Where = Literal[
     "experiment",
     "view",
     "source",
+    "sql",
+    "query",
+    "schema",
     "home",
 ]  # in the order of the help screen
 
@@ -38,6 +41,9 @@ TITLES: Final[dict[Where, str]] = {
     "experiment": "Experiment",
     "view": "Effects screen",
     "source": "A revision's train.py",
+    "sql": "SQL console",
+    "query": "Query",
+    "schema": "Tables",
     "home": "List of sessions",
 }
 """What each place is called on the help screen. A screen or widget with keys of its own says its place as `PLACE`."""
@@ -78,6 +84,7 @@ KEYS: Final = (
     Key("effects", "e", "effects", "effects of the designs", "everywhere"),
     Key("costs", "c", "costs", "costs and limits", "everywhere"),
     Key("copy", "y", "copy", "copy what the cursor is on", "everywhere"),
+    Key("sql", "s", "sql", "SQL console", "everywhere"),
     Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
     Key("play", "space", "play", "play or hold", "time", footer="play"),
     Key("event_back", "comma", "step('event',-1)", "one event back", "time"),
@@ -164,6 +171,19 @@ KEYS: Final = (
     Key("source", "f", "source", "the whole train.py", "experiment", footer="train.py"),
     Key("save", "w", "save", "save its train.py as a file", "experiment"),
     Key("save", "w", "save", "save as a file", "source"),
+    Key("run", "f5", "run", "run the query", "sql", footer="run"),
+    Key("cancel", "ctrl+c", "cancel", "stop the query", "sql"),
+    Key("back", "escape", "back", "stop it; to the answer; to the session", "sql", footer="back"),
+    Key("save", "w", "save", "save all rows to a file", "sql", footer="save"),
+    Key("copy", "y", "copy(False)", "copy the row", "sql", footer="copy"),
+    Key("copy_all", "Y", "copy(True)", "copy all rows", "sql"),
+    Key("row", "v", "row", "the row in full", "sql", footer="row"),
+    Key("moment", "at", "moment", "go to the moment of the row", "sql"),
+    Key("submit", "ctrl+r,ctrl+j,ctrl+enter", "submit", "run it, as f5 does", "query"),
+    Key("older", "ctrl+up,alt+up", "walk(-1)", "the query before", "query"),
+    Key("newer", "ctrl+down,alt+down", "walk(1)", "the query after", "query"),
+    Key("unfold", "o,l,right", "unfold(True)", "show the columns", "schema"),
+    Key("fold", "h,left", "unfold(False)", "hide the columns", "schema"),
     Key("replay", "r", "replay", "replay from the start", "home", footer="replay"),
     Key("quit", "q,escape", "quit", "leave", "home", footer="leave"),
 )

@@ -34,11 +34,11 @@ class AskText(ModalScreen[str]):
         self._names = [name for name in names if clean(name) == name]
 
     def compose(self) -> ComposeResult:
-        """The question over its input."""
+        """The question over its input, which begins with an answer where one is likely."""
         with Vertical(classes="ask"):
             yield Static(self._question, markup=False)
             suggester = SuggestFromList(self._names, case_sensitive=False) if self._names else None
-            yield Input(self._value, suggester=suggester)
+            yield Input(self._value, suggester=suggester, select_on_focus=False)
             if self._names:
                 yield Static(cut("  ".join(self._names), _HINT_CELLS), markup=False, classes="hint")
 
