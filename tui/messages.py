@@ -23,3 +23,12 @@ class DrainWanted(Message):
 
 class SourceWanted(Message):
     """A new screen has nothing to show yet: it is not to wait for the next tick."""
+
+
+class MomentWanted(Message):
+    """The screen's time is to go to an event or, where that is None, to a session second."""
+
+    def __init__(self, n: int | None, t_s: float = 0.0) -> None:
+        super().__init__()
+        self.n = n
+        self.t_s = t_s

@@ -26,11 +26,15 @@ from tui.screens.dashboard import Dashboard
 from tui.screens.effects import EffectsScreen
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.home import HomeApp, HomeChoice, HomeRow
+from tui.screens.source import SourceScreen
+from tui.screens.sql import SqlScreen
 from tui.widgets.curve import Curve
 from tui.widgets.device_grid import DeviceGrid
 from tui.widgets.effects import Effects
 from tui.widgets.experiment_list import ExperimentList
 from tui.widgets.log_tail import LogTail
+from tui.widgets.schema_list import SchemaList
+from tui.widgets.sql_editor import SqlEditor
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import VirtualTable
 
@@ -464,7 +468,7 @@ async def test_a_damaged_journal_is_shown_up_to_the_damage_with_the_place(tmp_pa
 
 
 async def test_help_lists_every_key_of_the_table(tmp_path: Path) -> None:
-    async with on_screen(live(tmp_path, session(experiments=3)), size=(100, 240)) as (app, pilot):
+    async with on_screen(live(tmp_path, session(experiments=3)), size=(100, 280)) as (app, pilot):
         await press(pilot, "question_mark")
         shown = text_of(app)
         assert all(key.says in shown for key in KEYS)
@@ -483,7 +487,7 @@ async def test_every_command_of_the_palette_can_be_called(tmp_path: Path) -> Non
         assert app.source.mode == "replay"
 
 
-_ELSEWHERE = {"home", "experiment", "effects", "view"}
+_ELSEWHERE = {"home", "experiment", "source", "effects", "view", "sql", "query", "schema"}
 """Places that are not on the first screen of a session."""
 
 
@@ -507,6 +511,10 @@ def test_every_key_of_the_table_has_its_action() -> None:
         "effects": Effects,
         "view": EffectsScreen,
         "experiment": ExperimentScreen,
+        "source": SourceScreen,
+        "sql": SqlScreen,
+        "query": SqlEditor,
+        "schema": SchemaList,
         "home": HomeApp,
     }
     for key in KEYS:

@@ -300,7 +300,7 @@ def test_losses_lie_over_one_curve_of_the_incumbent_on_the_same_class():
     session.run("e2", 0.9, losses=(2.9, 1.9))
     session.start("e2", losses=(2.8,))
     view = loss_view(session.state, "e2")
-    assert [series.label for series in view.series] == ["e1 r2", "r4", "r5"]
+    assert [series.label for series in view.series] == ["incumbent e1 r2", "r4", "r5"]
     assert [series.incumbent for series in view.series] == [True, False, False]
     assert view.series[0].points == ((0.5, 3.0), (1.0, 2.0))
     assert loss_legend(view) == [

@@ -89,7 +89,7 @@ class CommandActions(ActingApp):
         """Drain a device that the reader names, or give it back."""
         if self._can_ask("drain", of_the_present=True):
             names = drain_names(self._present()[0])
-            self.push_screen(AskText("Which device is to be drained, or given back?", names), self._drain)
+            self.push_screen(AskText("Which device is to be drained, or given back?", names=names), self._drain)
 
     def action_clear_orders(self) -> None:
         """Put the lines away that tell what became of commands."""
@@ -170,7 +170,7 @@ class CommandActions(ActingApp):
             if name and self._may("cancel", name):
                 self._ask_which(name, cancel_choices(*self._present(), name))
 
-        self.push_screen(AskText("Cancel which run, experiment or design?", cancel_names(state)), answer)
+        self.push_screen(AskText("Cancel which run, experiment or design?", names=cancel_names(state)), answer)
 
     def _drain(self, name: str | None) -> None:
         """Ask before a device is drained; it is given back without."""

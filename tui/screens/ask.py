@@ -20,7 +20,7 @@ _HINT_CELLS = 160
 
 
 class AskText(ModalScreen[str]):
-    """Asks for one line; empty where the reader thought better of it.
+    """Asks for one line, beginning with `value`; empty where the reader thought better of it.
 
     Args:
         names: what the answer probably is one of: it is completed while it is typed, the right arrow takes it.
@@ -28,16 +28,17 @@ class AskText(ModalScreen[str]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss('')", "never mind")]
 
-    def __init__(self, question: str, names: Sequence[str] = ()) -> None:
+    def __init__(self, question: str, value: str = "", names: Sequence[str] = ()) -> None:
         super().__init__()
-        self._question = question
+        self._question, self._value = question, value
         self._names = [name for name in names if clean(name) == name]
 
     def compose(self) -> ComposeResult:
-        """The question over its input."""
+        """The question over its input, which begins with an answer where one is likely."""
         with Vertical(classes="ask"):
             yield Static(self._question, markup=False)
-            yield Input(suggester=SuggestFromList(self._names, case_sensitive=False) if self._names else None)
+            suggester = SuggestFromList(self._names, case_sensitive=False) if self._names else None
+            yield Input(self._value, suggester=suggester, select_on_focus=False)
             if self._names:
                 yield Static(cut("  ".join(self._names), _HINT_CELLS), markup=False, classes="hint")
 

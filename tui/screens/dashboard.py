@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -31,6 +31,9 @@ from tui.widgets.device_grid import DeviceGrid, name_of
 from tui.widgets.experiment_list import ExperimentList, columns
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import TableView
+
+_READ_ON_S: Final = 0.005
+"""Between two parts of a long list that is put together: keys come first."""
 
 
 class Dashboard(PaneScreen):
@@ -88,10 +91,10 @@ class Dashboard(PaneScreen):
             )
         if self.in_view("reasoning"):
             self._show_reasoning(source, changed=changed)
-        if self.in_view("experiments") and (changed or self._listing.behind):
-            self._show_experiments(source)
         if not changed:
             return
+        if self.in_view("experiments"):
+            self._show_experiments(source)
         if self.in_view("curve"):
             self._curve_view = curve_view(state, self._curve_view)
             self.query_one(Curve).show(self._curve_view)
@@ -116,7 +119,7 @@ class Dashboard(PaneScreen):
 
     def on_experiment_list_wished(self) -> None:
         """Another order, filter or grouping shows at once."""
-        if self._source is not None:
+        if self._source is not None and self.in_view("experiments"):
             self._show_experiments(self._source)
             self.on_virtual_table_row_highlighted()
 
@@ -137,10 +140,13 @@ class Dashboard(PaneScreen):
         count = len(source.state.ledger.experiments)
         empty = "no experiment fits the filter" if count else "no experiments yet"
         pane.show(TableView(columns(count), rows, version=self._listing.version, empty=empty))
+        pane.show_fitting(self._listing.fitting(pane.wish))
         name = f"{list(self.PANES).index('experiments') + 1} {self.PANES['experiments']}"
         title = Content(" · ".join(filter(None, (name, self._listing.title(pane.wish)))))
         if pane.border_title != title:
             pane.border_title = title
+        if self._listing.behind and not pane.wish.plain:
+            self.set_timer(_READ_ON_S, self.on_experiment_list_wished)
 
     def _show_detail(self, source: Source) -> None:
         """The experiment under the list's cursor; over a design's header the last one stays."""
