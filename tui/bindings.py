@@ -8,11 +8,12 @@ from textual.binding import Binding, BindingType
 from textual.keys import format_key
 
 Where = Literal[
-    "everywhere", "time", "panes", "curve", "devices", "reasoning", "table", "experiment", "home"
+    "everywhere", "terminal", "time", "panes", "curve", "devices", "reasoning", "table", "experiment", "home"
 ]  # in the order of the help screen
 
 TITLES: Final[dict[Where, str]] = {
     "everywhere": "Everywhere",
+    "terminal": "Terminal",
     "time": "Time",
     "panes": "Panes",
     "curve": "Curve",
@@ -55,7 +56,9 @@ KEYS: Final = (
     Key("hint", "i", "hint", "hint to the researcher", "everywhere", footer="hint"),
     Key("resume", "r", "resume", "resume when the engine is gone", "everywhere"),
     Key("costs", "c", "costs", "what the model costs", "everywhere"),
-    Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
+    Key("theme", "t", "theme", "next theme: dark, light, contrast, ansi", "terminal"),
+    Key("redraw", "ctrl+l", "redraw", "draw all anew", "terminal"),
+    Key("suspend", "ctrl+z", "suspend_process", "back to the shell; fg returns", "terminal"),
     Key("play", "space", "play", "play or hold", "time", footer="play"),
     Key("event_back", "comma", "step('event',-1)", "one event back", "time"),
     Key("event_on", "full_stop", "step('event',1)", "one event on", "time"),

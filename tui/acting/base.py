@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from textual.app import App
-
 from core.sources import LiveSource, Source
+from tui.look import LookApp
 
 
-class ActingApp(App[None]):
+class ActingApp(LookApp[None]):
     """An app over one session. `source` is on show: `live` itself, or a replay."""
 
     source: Source

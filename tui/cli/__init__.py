@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import click
 
+from tui.cli.options import screen_options
+
 _COMMANDS: Final = {
     "run": ("tui.cli.run", "Start a session and watch it."),
     "attach": ("tui.cli.watch", "Watch a session that an engine works on."),
@@ -25,6 +27,7 @@ _COMMANDS: Final = {
     "hint": ("tui.cli.control", "Say something to the researcher."),
     "cancel": ("tui.cli.control", "Cancel a run or the open runs of an experiment."),
     "stop": ("tui.cli.control", "End a session for good."),
+    "config": ("tui.cli.config", "Say how screens look here, and why; --keys lists all keys."),
     "prepare": ("tui.cli.setup", "Prepare a corpus to train on."),
     "doctor": ("tui.cli.setup", "Check what this machine has, and say what is missing."),
 }
@@ -62,6 +65,7 @@ class UserError(Exception):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="autoresearch-tui", message="%(version)s")
+@screen_options
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Autonomous training research in a terminal.

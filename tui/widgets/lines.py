@@ -26,10 +26,10 @@ class LineWidget(Widget, can_focus=True):
     DEFAULT_CSS = """
     LineWidget {
         height: 1fr;
-        border: round $surface-lighten-2;
+        border: round $border-blurred;
         border-title-color: $text-muted;
         border-subtitle-color: $text-muted;
-        &:focus { border: round $accent; border-title-color: $text; }
+        &:focus { border: heavy $border; border-title-color: $text; }
     }
     """
 
