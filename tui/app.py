@@ -25,6 +25,7 @@ from tui.acting.commands import CommandActions, Commands
 from tui.acting.moments import TimeActions
 from tui.acting.views import ViewActions
 from tui.bindings import KEYS, TITLES, Where, bindings_for
+from tui.links import file_link
 from tui.messages import ExperimentChosen, SourceWanted
 from tui.screens.dashboard import Dashboard
 from tui.screens.experiment import ExperimentScreen, LogProvider
@@ -177,13 +178,14 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
 
     def _fatal_error(self) -> None:
         """In place of a traceback over the terminal: a file that holds it, and a sentence that names the file."""
-        where = ""
+        where = Text()
         if self._crash_log is not None:
             with contextlib.suppress(OSError):
                 self._crash_log.parent.mkdir(parents=True, exist_ok=True)
                 self._crash_log.write_text(traceback.format_exc(), encoding="utf-8")
-                where = f"; the details are in {self._crash_log}"
-        self.panic(Text(f"The screen failed{where}. The session is not affected: attach to it again."))
+                where = Text.assemble("; the details are in ", file_link(self._crash_log))
+        said = "The screen failed", where, ". The session is not affected: attach to it again."
+        self.panic(Text.assemble(*said))
 
 
 def run_app(

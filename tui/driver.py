@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from typing import IO, Any, Final
 
@@ -78,7 +76,7 @@ class Outlet:
 
 
 class TerminalDriver(LinuxDriver):
-    """Textual's driver with an outlet that tells its delay, and a size that the environment cannot falsify."""
+    """Textual's driver with an outlet that tells its delay, and one size at a time."""
 
     def __init__(
         self,
@@ -89,6 +87,9 @@ class TerminalDriver(LinuxDriver):
         size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse and current().mouse, size=size)
+        if self._size is None:
+            # Of a terminal that does not know its size Textual has two opinions, and would draw both in turn for ever.
+            self._size = self._get_terminal_size()
         assert self._file is not None
         self.outlet = Outlet(self._file, self._leave)
         self._file = self.outlet  # type: ignore[assignment]  # all that the writer needs of a file
@@ -96,14 +97,6 @@ class TerminalDriver(LinuxDriver):
     def _leave(self) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._app.exit)
-
-    def _get_terminal_size(self) -> tuple[int, int]:
-        """What the terminal itself says; COLUMNS and LINES may be those of another one."""
-        try:
-            width, height = os.get_terminal_size(self.fileno)
-        except OSError:
-            width, height = shutil.get_terminal_size()
-        return width or 80, height or 24
 
 
 class Pace:
@@ -130,6 +123,6 @@ class Pace:
             self._every, self._calm = min(self._most_every, self._every * 2), 0
         else:
             self._calm += 1
-            if self._calm >= _CALM_TICKS * self._every:
+            if self._calm >= _CALM_TICKS:
                 self._every, self._calm = max(1, self._every // 2), 0
         return self._ticks % self._every == 0

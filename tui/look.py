@@ -20,9 +20,9 @@ from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.filter import LineFilter, Monochrome, NoColor
 
-from tui.ascii import Ascii, NoColors
 from tui.bindings import Key, bindings_for, keys_words
 from tui.driver import Pace, TerminalDriver
+from tui.filters import Ascii, Harmless, NoColors
 from tui.memory import remember
 from tui.palette import Look
 from tui.terminal import CharsetName, Settings
@@ -54,7 +54,7 @@ class LookApp(App[Chosen]):
             self.register_theme(theme)
         self.theme = self.settings.theme
         self.set_keymap(self.settings.keys)
-        self._last_filters: list[LineFilter] = [NoColors()] if self.no_color else []
+        self._last_filters: list[LineFilter] = [Harmless(), *([NoColors()] if self.no_color else [])]
         if self.charset == "ascii":
             self._last_filters.append(Ascii())
 
@@ -63,7 +63,7 @@ class LookApp(App[Chosen]):
         return super().get_driver_class() if "TEXTUAL_DRIVER" in os.environ else TerminalDriver
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's filters but for those without colour, which leave grey, then those of a poorer terminal."""
+        """Textual's filters but for its own without colour, which leave grey; then the last doors of ours."""
         ours = [found for found in super().get_line_filters() if not isinstance(found, Monochrome | NoColor)]
         return [*ours, *self._last_filters]
 
@@ -76,7 +76,8 @@ class LookApp(App[Chosen]):
         return keys_words(self.settings.keys.get(key.id, key.keys))
 
     def on_mount(self) -> None:
-        """Leave the terminal clean whoever ends us."""
+        """Leave the terminal clean whoever ends us; draw all of it when a shell gives it back."""
+        self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
         if not self.is_headless:
             leave = partial(self._leave_at_signal, asyncio.get_running_loop())
             for signum in (signal.SIGTERM, signal.SIGHUP):

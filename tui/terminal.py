@@ -54,6 +54,8 @@ def settle(settings: Settings) -> None:
     """Let the screens of this process have these settings; to be called before textual is imported."""
     global _current  # noqa: PLW0603  one process has one terminal, and Textual's settings are global too
     _current = settings
+    for name in ("COLUMNS", "LINES"):  # of another terminal, or none; this one says itself how large it is
+        os.environ.pop(name, None)
     if settings.slow:
         _tell_textual(TEXTUAL_FPS="5", TEXTUAL_COLOR_SYSTEM="256")
     elif settings.ticks_hz <= SSH_HZ:

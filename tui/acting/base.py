@@ -6,6 +6,7 @@ from typing import Literal
 
 from core.sources import LiveSource, Source
 from tui.look import LookApp
+from tui.text import clean
 
 
 class ActingApp(LookApp[None]):
@@ -25,4 +26,4 @@ class ActingApp(LookApp[None]):
     def tell(self, text: str, *, severity: Literal["information", "error"] = "information") -> None:
         """Say something in a corner, in place of what was said before: a stack of answers would hide the panes."""
         self.clear_notifications()
-        self.notify(text, severity=severity, markup=False)
+        self.notify(clean(text), severity=severity, markup=False)

@@ -110,17 +110,17 @@ def _tell(error: Exception) -> int:
     from core.target import TargetError
 
     if isinstance(error, UserError):
-        sys.stderr.write(f"autoresearch-tui: {error}\n")
+        _complain(str(error))
         return error.exit_code
     if isinstance(error, UnknownName):
-        sys.stderr.write(f"autoresearch-tui: {error}\n")
+        _complain(str(error))
         return 2
     if isinstance(error, SessionError | ExecutorError | JournalDamaged | TargetError | EngineGone | SqlError):
-        sys.stderr.write(f"autoresearch-tui: {error}\n")
+        _complain(str(error))
         return 1
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
-        sys.stderr.write(f"autoresearch-tui: {where}{error.strerror}\n")
+        _complain(f"{where}{error.strerror}")
         return 1
     with tempfile.NamedTemporaryFile("w", prefix="autoresearch-", suffix=".log", delete=False) as log:
         traceback.print_exception(error, file=log)
@@ -128,3 +128,9 @@ def _tell(error: Exception) -> int:
         f"autoresearch-tui: an error of this program ({type(error).__name__}); the traceback is in {Path(log.name)}\n"
     )
     return 1
+
+
+def _complain(sentence: str) -> None:
+    from tui.text import printable
+
+    sys.stderr.write(f"autoresearch-tui: {printable(sentence)}\n")

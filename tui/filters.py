@@ -1,4 +1,4 @@
-"""The last door to a terminal that shows only ASCII, or no colours: what passes keeps its place and loses the rest."""
+"""The last door to the terminal: nothing passes that would do something there, nor what this one cannot show."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from textual.color import Color
 from textual.filter import LineFilter
 
 _SIGNS: Final = {
-    **dict.fromkeys("─╴╶╸╺╼╾┄┈╌", "-"),
+    **dict.fromkeys("─╴╶╸╺╼╾┄┈╌▔", "-"),
     **dict.fromkeys("━═┅┉╍", "="),
     **dict.fromkeys("│╎┆┊╵╷▏▎▕", "|"),
     **dict.fromkeys("┃║┇┋╏╹╻▌▍▐", "#"),
     **dict.fromkeys("▁▂_", "_"),
     **dict.fromkeys("▃▄", "."),
     **dict.fromkeys("▅▆", "="),
-    **dict.fromkeys("▇█▀▉▊▋▓▔", "#"),
+    **dict.fromkeys("▇█▀▉▊▋▓", "#"),
     **dict.fromkeys("░▒", ":"),
     **dict.fromkeys("●◆■★◉", "*"),
     **dict.fromkeys("○◦◇□☆", "o"),
@@ -40,7 +40,7 @@ _SIGNS: Final = {
     **dict.fromkeys("\u00a0\u2800", " "),
     "⏎": "/",
     "⌫": "<",
-    "±": "+",
+    "±": "~",
     "≤": "<",
     "≥": ">",
     "≈": "~",
@@ -59,7 +59,7 @@ _DEFAULT: Final = Style.from_color(RichColor.parse("default"), RichColor.parse("
 
 def to_ascii(text: str) -> str:
     """A text in ASCII that takes exactly as many cells; what has no likeness becomes `?` in each of its cells."""
-    if text.isascii():
+    if text.isascii() and text.isprintable():
         return text
     drawn = "".join(map(_cells, text))
     if len(drawn) == cell_len(text):
@@ -74,9 +74,9 @@ def to_ascii(text: str) -> str:
 @functools.lru_cache(maxsize=4096)
 def _cells(character: str) -> str:
     """One character as ASCII of the same width."""
-    if character.isascii():
-        return character
     cells = cell_len(character)
+    if character.isascii() and (character.isprintable() or not cells):
+        return character if character.isprintable() else ""
     if cells != 1:
         return "?" * cells
     if character in _SIGNS:
@@ -89,6 +89,25 @@ def _cells(character: str) -> str:
         return "#" if "HEAVY" in unicodedata.name(character) else "+"
     base = unicodedata.normalize("NFKD", character)[0]
     return base if base.isascii() and base.isprintable() else "?"
+
+
+def harmless(text: str) -> str:
+    """A text without control, format and private characters, that takes exactly as many cells."""
+    if text.isprintable():
+        return text
+    kept = "".join(c if c.isprintable() else " " * cell_len(c) for c in text)
+    return kept if cell_len(kept) == cell_len(text) else to_ascii(text)
+
+
+class Harmless(LineFilter):
+    """Lets no character through that is not simply shown, whatever a pane forgot to clean."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
+        """Take out what would do something in a terminal."""
+        return [
+            segment if segment.text.isprintable() else Segment(harmless(segment.text), segment.style, segment.control)
+            for segment in segments
+        ]
 
 
 class Ascii(LineFilter):
