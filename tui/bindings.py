@@ -21,6 +21,9 @@ Where = Literal[
     "experiment",
     "view",
     "source",
+    "sql",
+    "query",
+    "schema",
     "home",
 ]  # in the order of the help screen
 
@@ -38,6 +41,9 @@ TITLES: Final[dict[Where, str]] = {
     "experiment": "Experiment",
     "view": "Effects screen",
     "source": "A revision's train.py",
+    "sql": "SQL console",
+    "query": "Query",
+    "schema": "Tables",
     "home": "List of sessions",
 }
 """What each place is called on the help screen. A screen or widget with keys of its own says its place as `PLACE`."""
@@ -61,8 +67,8 @@ class Key(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """How the keys are written for a reader."""
-        return keys_words(self.keys)
+        """How the keys are written for a reader; an action without a key is in the palette."""
+        return keys_words(self.keys or "ctrl+p")
 
 
 KEYS: Final = (
@@ -72,9 +78,13 @@ KEYS: Final = (
     Key("pause", "p", "pause", "pause or resume", "everywhere", footer="pause"),
     Key("hint", "i", "hint", "hint to the researcher", "everywhere", footer="hint"),
     Key("resume", "r", "resume", "resume when the engine is gone", "everywhere"),
+    Key("cancel", "X", "cancel", "cancel a run, an experiment or a design", "everywhere"),
+    Key("drain", "", "drain", "drain a device, or give it back, by name", "everywhere"),
+    Key("clear", "escape", "clear_orders", "put away what became of commands", "everywhere"),
     Key("effects", "e", "effects", "effects of the designs", "everywhere"),
     Key("costs", "c", "costs", "costs and limits", "everywhere"),
     Key("copy", "y", "copy", "copy what the cursor is on", "everywhere"),
+    Key("sql", "s", "sql", "SQL console", "everywhere"),
     Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
     Key("play", "space", "play", "play or hold", "time", footer="play"),
     Key("event_back", "comma", "step('event',-1)", "one event back", "time"),
@@ -123,6 +133,7 @@ KEYS: Final = (
     Key("after", "right_square_bracket", "step(1)", "a device on, within a node too", "devices"),
     Key("level", "v", "level", "tiles, rows, map, nodes or auto", "devices"),
     Key("select", "enter", "select", "open its experiment", "devices"),
+    Key("drain", "d", "drain", "drain the device, or give it back", "devices"),
     Key("up", "up,k", "move(-1)", "block before", "reasoning"),
     Key("down", "down,j", "move(1)", "next block", "reasoning"),
     Key("first", "home,g", "edge('first')", "first block", "reasoning"),
@@ -160,6 +171,19 @@ KEYS: Final = (
     Key("source", "f", "source", "the whole train.py", "experiment", footer="train.py"),
     Key("save", "w", "save", "save its train.py as a file", "experiment"),
     Key("save", "w", "save", "save as a file", "source"),
+    Key("run", "f5", "run", "run the query", "sql", footer="run"),
+    Key("cancel", "ctrl+c", "cancel", "stop the query", "sql"),
+    Key("back", "escape", "back", "stop it; to the answer; to the session", "sql", footer="back"),
+    Key("save", "w", "save", "save all rows to a file", "sql", footer="save"),
+    Key("copy", "y", "copy(False)", "copy the row", "sql", footer="copy"),
+    Key("copy_all", "Y", "copy(True)", "copy all rows", "sql"),
+    Key("row", "v", "row", "the row in full", "sql", footer="row"),
+    Key("moment", "at", "moment", "go to the moment of the row", "sql"),
+    Key("submit", "ctrl+r,ctrl+j,ctrl+enter", "submit", "run it, as f5 does", "query"),
+    Key("older", "ctrl+up,alt+up", "walk(-1)", "the query before", "query"),
+    Key("newer", "ctrl+down,alt+down", "walk(1)", "the query after", "query"),
+    Key("unfold", "o,l,right", "unfold(True)", "show the columns", "schema"),
+    Key("fold", "h,left", "unfold(False)", "hide the columns", "schema"),
     Key("replay", "r", "replay", "replay from the start", "home", footer="replay"),
     Key("quit", "q,escape", "quit", "leave", "home", footer="leave"),
 )
@@ -170,7 +194,7 @@ def bindings_for(*places: Where) -> list[BindingType]:
     return [
         Binding(key.keys, key.action, key.footer or key.says, show=bool(key.footer), key_display=key.shown, id=key.id)
         for key in KEYS
-        if key.where in places
+        if key.where in places and key.keys
     ]
 
 

@@ -22,11 +22,12 @@ from tui.view.detail import detail_view
 from tui.view.devices import Made, devices_view
 from tui.view.listing import Listing, is_header
 from tui.view.model import model_line
+from tui.view.targets import Subject
 from tui.view.transcript import transcript_view
 from tui.view.verdicts import Told, phase_words, verdicts_view
 from tui.widgets.curve import Curve
 from tui.widgets.detail_pane import DetailPane
-from tui.widgets.device_grid import DeviceGrid
+from tui.widgets.device_grid import DeviceGrid, name_of
 from tui.widgets.experiment_list import ExperimentList, columns
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import TableView
@@ -101,6 +102,14 @@ class Dashboard(PaneScreen):
             self._show_detail(source)
         if self.in_view("verdicts"):
             self._show_verdicts(verdicts_view(state))
+
+    def under_cursor(self) -> Subject | None:
+        """A row of the experiments, which may be the header of a design, or a device."""
+        if self._active == "devices":
+            row = self.query_one(DeviceGrid).cursor_row
+            return None if row is None else Subject("device", name_of(row))
+        key = self.query_one(ExperimentList).cursor_key if self._active in ("experiments", "experiment") else None
+        return None if key is None else Subject("design" if is_header(key) else "experiment", key)
 
     def on_curve_run_selected(self, event: Curve.RunSelected) -> None:
         """From a point of the curve to its experiment."""

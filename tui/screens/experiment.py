@@ -25,6 +25,7 @@ from tui.screens.source import SourceScreen, ask_where_to_save
 from tui.text import clean, cut
 from tui.view.detail import DetailView, about_text, detail_view
 from tui.view.loss import loss_view
+from tui.view.targets import Subject
 from tui.view.words import score_words
 from tui.widgets.diff import Diff
 from tui.widgets.log_tail import LogTail
@@ -96,6 +97,11 @@ class ExperimentScreen(PaneScreen):
             if self.in_view("loss"):
                 self.query_one(LossCurve).show(loss_view(state, self._exp))
         self._follow_log(source)
+
+    def under_cursor(self) -> Subject | None:
+        """A run of the list where that has the focus, else the experiment."""
+        attempt = self.query_one(VirtualTable).cursor_key if self._active == "runs" else None
+        return Subject("experiment", self._exp) if attempt is None else Subject("run", attempt.partition(".")[0])
 
     def action_back(self) -> None:
         """Back to the session."""

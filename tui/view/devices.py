@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
@@ -114,7 +113,7 @@ def _rows(
     """All devices, and until which session second that holds if nothing happens."""
     classes = {device.cls for device in state.now.devices.values()}
     why = {cls: _why_free(state, cls, engine_alive=engine_alive) for cls in classes}
-    drained = _drained(state)
+    drained = state.now.drained
     rows: list[DeviceRow] = []
     until_s = math.inf
     for device in _grouped(state):
@@ -142,12 +141,6 @@ def _idle_words(state: SessionState) -> str:
     spent_s = state.idle.spent_s(state)
     idle_s = {cause: spent_s[cause] for cause in CAUSES if cause in spent_s}
     return idle_words(idle_s, sum(spent_s.values()), most=_LEGEND_CAUSES)
-
-
-def _drained(state: SessionState) -> Collection[str]:
-    """Devices that are to take no run any more."""
-    found: Collection[str] = getattr(state.now, "drained", ())
-    return found
 
 
 def _grouped(state: SessionState) -> list[DeviceState]:
@@ -231,6 +224,7 @@ def _why_free(state: SessionState, cls: str, *, engine_alive: bool) -> str:
         limit = next(iter(now.limits_hit.values()))
         return f"limit: {clean(limit.detail or limit.limit)}"
     if cause == "no fitting run":
-        classes = ", ".join(sorted(clean(wanted) for wanted in state.queued if wanted))
+        wanted = sorted(cls for cls in state.queued if cls)
+        classes = ", ".join(f"{clean(cls)}{' (drained)' if state.held_back(cls) else ''}" for cls in wanted)
         return f"queue holds only runs for {classes}"
     return _WORDS.get(cause, cause)

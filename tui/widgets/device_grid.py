@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from tui.bindings import Where, bindings_for
+from tui.messages import DrainWanted
 from tui.palette import Role
 from tui.raster.braille import CharsetName, Span
 from tui.view.device_groups import Groups, groups_of
@@ -151,6 +152,12 @@ class DeviceGrid(LineWidget):
         self._top, self._goal_x = 0, None
         self._say_title()
         self.redraw()
+
+    def action_drain(self) -> None:
+        """Have the device under the cursor drained, or given back."""
+        row = self.cursor_row
+        if row is not None:
+            self.post_message(DrainWanted(name_of(row)))
 
     def action_select(self) -> None:
         """Tell which device is to be looked at."""
