@@ -46,7 +46,7 @@ def export(session: str, kind: str, experiment: str | None, out: Path | None) ->
         # A terminal must not be moved by what a model wrote; a file or a pipe gets every byte.
         click.echo("\n".join(clean_lines(text)), nl=False)
     else:
-        click.get_binary_stream("stdout").write(text.encode())
+        sys.stdout.buffer.write(text.encode())
 
 
 def _conversations(state: SessionState) -> str:
