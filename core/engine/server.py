@@ -19,6 +19,7 @@ from core.clock import parse_speed
 from core.control import COMMANDS, MAX_LINE_BYTES, Reply, Request
 from core.engine.loop import Engine
 from core.events import Command
+from core.figures import figures_of
 from core.state import SessionState
 
 _MAX_ARG_CHARS = 4000
@@ -109,6 +110,8 @@ class ControlServer:
             return self._reply(ok=True, text=await self._publish())
         if asked.verb == "speed":
             return self._set_speed(asked.arg)
+        if asked.verb == "figures":
+            return self._reply(ok=True, text=self._figures())
         if asked.verb in ("hello", "ping"):
             return self._reply(ok=True, text=self._engine.state.status)
         return self._reply(ok=False, text=f"this engine does not know the verb {asked.verb!r}")
@@ -147,6 +150,9 @@ class ControlServer:
         if asked.verb == "cancel" and not any(asked.arg in (run.run, run.exp) for run in state.now.runs.values()):
             return f"there is no open run or experiment {asked.arg!r}"
         return ""
+
+    def _figures(self) -> str:
+        return msgspec.json.encode(figures_of(self._engine.state, engine_alive=True)).decode()
 
     def _set_speed(self, arg: str) -> Reply:
         """Pace a simulated session; how fast it is watched is no part of it, so nothing is journalled."""

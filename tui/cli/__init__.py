@@ -49,11 +49,15 @@ class _LazyGroup(click.Group):
 
 
 class UserError(Exception):
-    """Something the person can mend; the text is one sentence. Exit code 1, or 2 where the call itself is wrong."""
+    """Something the person can mend; the text is one sentence. Exit code 1, or 2 where the call itself is wrong.
 
-    def __init__(self, sentence: str, exit_code: int = 1) -> None:
+    `about` names the option of `run` that is to be mended, for a form that shows the sentence beside its field.
+    """
+
+    def __init__(self, sentence: str, exit_code: int = 1, *, about: str = "") -> None:
         super().__init__(sentence)
         self.exit_code = exit_code
+        self.about = about
 
 
 @click.group(

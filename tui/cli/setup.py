@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from tui.cli.options import absolute, json_option, print_json
+from tui.cli.options import absolute, json_option, print_json, tell_progress
 
 
 @click.command()
@@ -27,7 +27,7 @@ def prepare(sources: tuple[str, ...], vocab_size: int, out: str | None) -> None:
 
     default = not sources and vocab_size == 256
     folder = absolute(out) if out else corpus_path(DEFAULT if default else _name(sources, vocab_size))
-    meta = prepare_corpus(folder, [str(absolute(s)) for s in sources] or None, vocab_size, _tell)
+    meta = prepare_corpus(folder, [str(absolute(s)) for s in sources] or None, vocab_size, tell_progress)
     click.echo(
         f"{folder}: {meta['documents']} documents, {meta['train_tokens']:,} training and {meta['val_tokens']:,} "
         f"validation tokens, vocabulary {meta['vocab_size']}, sha256 {meta['sha256'][:12]}"
@@ -41,21 +41,19 @@ def doctor(train_python: str | None, as_json: bool) -> int:
     """Check what this machine has. Every failing row names its fix; exit code 1 if a session could not run."""
     from tui.doctor import examine
 
-    rows = examine(train_python)
+    rows = []
+    for row in examine(train_python):
+        rows.append(row)
+        if as_json:
+            continue
+        click.echo(f"{row.verdict:<5} {row.what:<12} {row.found}")
+        if row.fix:
+            click.echo(f"{'':<18} → {row.fix}")
     if as_json:
         print_json([msgspec.to_builtins(row) for row in rows])
-    else:
-        for row in rows:
-            click.echo(f"{row.verdict:<5} {row.what:<12} {row.found}")
-            if row.fix:
-                click.echo(f"{'':<18} → {row.fix}")
     return 1 if any(row.verdict == "fail" for row in rows) else 0
 
 
 def _name(sources: tuple[str, ...], vocab_size: int) -> str:
     first = Path(sources[0]).resolve().name if sources else "stdlib"
     return f"{first}-{vocab_size}"
-
-
-def _tell(fraction: float, text: str) -> None:
-    click.echo(f"{fraction:4.0%} {text}", err=True)
