@@ -5,83 +5,123 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 from textual.binding import Binding, BindingType
+from textual.keys import format_key
 
-Where = Literal["everywhere", "replay", "panes", "home", "experiment", "transcript"]
+Where = Literal[
+    "everywhere", "time", "panes", "curve", "devices", "reasoning", "table", "experiment", "home"
+]  # in the order of the help screen
 
 TITLES: Final[dict[Where, str]] = {
     "everywhere": "Everywhere",
-    "replay": "Time",
+    "time": "Time",
     "panes": "Panes",
-    "home": "List of sessions",
+    "curve": "Curve",
+    "devices": "Devices",
+    "reasoning": "Reasoning",
+    "table": "Lists",
     "experiment": "Experiment",
-    "transcript": "Reasoning",
+    "home": "List of sessions",
 }
-"""What each place is called on the help screen."""
+"""What each place is called on the help screen. A screen or widget with keys of its own says its place as `PLACE`."""
 
 
 class Key(NamedTuple):
-    """One action and the keys that call it; `action` is unique within `where` and serves as its id."""
+    """One action and the keys that call it; `where.name` is what a person's keymap calls it."""
 
+    name: str
     keys: str
     action: str
     says: str
     where: Where
-    shown: str
-    """How the keys are written for a reader."""
     footer: str = ""
     """The word for the footer; empty keeps the key out of it."""
 
+    @property
+    def id(self) -> str:
+        """The action's name in a keymap."""
+        return f"{self.where}.{self.name}"
+
+    @property
+    def shown(self) -> str:
+        """How the keys are written for a reader."""
+        return keys_words(self.keys)
+
 
 KEYS: Final = (
-    Key("question_mark", "help", "help", "everywhere", "?", footer="help"),
-    Key("q", "detach", "detach; the engine goes on", "everywhere", "q", footer="detach"),
-    Key("Q", "stop", "stop the session", "everywhere", "Q"),
-    Key("p", "pause", "pause or resume", "everywhere", "p", footer="pause"),
-    Key("i", "hint", "hint to the researcher", "everywhere", "i", footer="hint"),
-    Key("r", "resume", "resume when the engine is gone", "everywhere", "r"),
-    Key("c", "costs", "what the model costs", "everywhere", "c"),
-    Key("ctrl+l", "redraw", "draw all anew", "everywhere", "ctrl+l"),
-    Key("space", "play", "play or hold", "replay", "space", footer="play"),
-    Key("comma", "step('event',-1)", "one event back", "replay", ","),
-    Key("full_stop", "step('event',1)", "one event on", "replay", "."),
-    Key("left_parenthesis", "step('run',-1)", "to the run end before", "replay", "("),
-    Key("right_parenthesis", "step('run',1)", "to the next run end", "replay", ")"),
-    Key("left_curly_bracket", "step('verdict',-1)", "to the verdict before", "replay", "{"),
-    Key("right_curly_bracket", "step('verdict',1)", "to the next verdict", "replay", "}"),
-    Key("less_than_sign", "speed(-1)", "slower: a replay or a simulation", "replay", "<"),
-    Key("greater_than_sign", "speed(1)", "faster: a replay or a simulation", "replay", ">"),
-    Key("H", "seek(-1)", "1 % back", "replay", "H"),
-    Key("L", "seek(1)", "1 % on", "replay", "L"),
-    Key("E", "end", "to the end, or back to live", "replay", "E"),
-    Key("1", "pane(1)", "first pane", "panes", "1"),
-    Key("2", "pane(2)", "second pane", "panes", "2"),
-    Key("3", "pane(3)", "third pane", "panes", "3"),
-    Key("4", "pane(4)", "fourth pane", "panes", "4"),
-    Key("5", "pane(5)", "fifth pane", "panes", "5"),
-    Key("z", "zoom", "give the pane all the room", "panes", "z", footer="zoom"),
-    Key("r", "replay", "replay from the start", "home", "r", footer="replay"),
-    Key("q,escape", "quit", "leave", "home", "q esc", footer="leave"),
-    Key("escape", "back", "go back", "experiment", "esc", footer="back"),
-    Key("up,k", "move(-1)", "block before", "transcript", "↑ k"),
-    Key("down,j", "move(1)", "next block", "transcript", "↓ j"),
-    Key("home,g", "edge('first')", "first block", "transcript", "home g"),
-    Key("end,G", "edge('last')", "last block, and follow", "transcript", "end G"),
-    Key("enter", "fold", "fold or unfold", "transcript", "enter"),
-    Key("o", "open", "open the experiment", "transcript", "o"),
+    Key("help", "question_mark", "help", "help", "everywhere", footer="help"),
+    Key("detach", "q", "detach", "detach; the engine goes on", "everywhere", footer="detach"),
+    Key("stop", "Q", "stop", "stop the session", "everywhere"),
+    Key("pause", "p", "pause", "pause or resume", "everywhere", footer="pause"),
+    Key("hint", "i", "hint", "hint to the researcher", "everywhere", footer="hint"),
+    Key("resume", "r", "resume", "resume when the engine is gone", "everywhere"),
+    Key("costs", "c", "costs", "what the model costs", "everywhere"),
+    Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
+    Key("play", "space", "play", "play or hold", "time", footer="play"),
+    Key("event_back", "comma", "step('event',-1)", "one event back", "time"),
+    Key("event_on", "full_stop", "step('event',1)", "one event on", "time"),
+    Key("run_back", "left_parenthesis", "step('run',-1)", "to the run end before", "time"),
+    Key("run_on", "right_parenthesis", "step('run',1)", "to the next run end", "time"),
+    Key("verdict_back", "left_curly_bracket", "step('verdict',-1)", "to the verdict before", "time"),
+    Key("verdict_on", "right_curly_bracket", "step('verdict',1)", "to the next verdict", "time"),
+    Key("slower", "less_than_sign", "speed(-1)", "slower: a replay or a simulation", "time"),
+    Key("faster", "greater_than_sign", "speed(1)", "faster: a replay or a simulation", "time"),
+    Key("seek_back", "H", "seek(-1)", "1 % back", "time"),
+    Key("seek_on", "L", "seek(1)", "1 % on", "time"),
+    Key("end", "E", "end", "to the end, or back to live", "time"),
+    Key("first", "1", "pane(1)", "first pane", "panes"),
+    Key("second", "2", "pane(2)", "second pane", "panes"),
+    Key("third", "3", "pane(3)", "third pane", "panes"),
+    Key("fourth", "4", "pane(4)", "fourth pane", "panes"),
+    Key("fifth", "5", "pane(5)", "fifth pane", "panes"),
+    Key("sixth", "6", "pane(6)", "sixth pane", "panes"),
+    Key("zoom", "z", "zoom", "give the pane all the room", "panes", footer="zoom"),
+    Key("previous", "h,left", "step(-1)", "previous run", "curve"),
+    Key("next", "l,right", "step(1)", "next run", "curve"),
+    Key("best", "b", "best", "best run", "curve"),
+    Key("select", "enter", "select", "open the run", "curve"),
+    Key("zoom_in", "plus,equals_sign", "zoom(True)", "zoom in", "curve"),
+    Key("zoom_out", "minus", "zoom(False)", "zoom out", "curve"),
+    Key("fit", "0", "fit", "fit all", "curve"),
+    Key("pan_left", "left_square_bracket", "pan(-1)", "pan left", "curve"),
+    Key("pan_right", "right_square_bracket", "pan(1)", "pan right", "curve"),
+    Key("axis", "x", "axis", "runs or time", "curve"),
+    Key("left", "h,left", "move(-1, 0)", "previous device", "devices"),
+    Key("right", "l,right", "move(1, 0)", "next device", "devices"),
+    Key("down", "j,down", "move(0, 1)", "device below", "devices"),
+    Key("up", "k,up", "move(0, -1)", "device above", "devices"),
+    Key("select", "enter", "select", "open its experiment", "devices"),
+    Key("up", "up,k", "move(-1)", "block before", "reasoning"),
+    Key("down", "down,j", "move(1)", "next block", "reasoning"),
+    Key("first", "home,g", "edge('first')", "first block", "reasoning"),
+    Key("last", "end,G", "edge('last')", "last block, and follow", "reasoning"),
+    Key("fold", "enter", "fold", "fold or unfold", "reasoning"),
+    Key("open", "o", "open", "open the experiment", "reasoning"),
+    Key("down", "j,down", "move(1)", "down", "table"),
+    Key("up", "k,up", "move(-1)", "up", "table"),
+    Key("top", "g,home", "top", "first row", "table"),
+    Key("bottom", "G,end", "bottom", "last row", "table"),
+    Key("half_page_down", "ctrl+d", "half_page(1)", "half a page down", "table"),
+    Key("half_page_up", "ctrl+u", "half_page(-1)", "half a page up", "table"),
+    Key("page_down", "pagedown", "half_page(2)", "page down", "table"),
+    Key("page_up", "pageup", "half_page(-2)", "page up", "table"),
+    Key("left", "h,left", "shift(-1)", "left", "table"),
+    Key("right", "l,right", "shift(1)", "right", "table"),
+    Key("select", "enter", "select", "open the row", "table"),
+    Key("back", "escape", "back", "go back", "experiment", footer="back"),
+    Key("replay", "r", "replay", "replay from the start", "home", footer="replay"),
+    Key("quit", "q,escape", "quit", "leave", "home", footer="leave"),
 )
 
 
 def bindings_for(*places: Where) -> list[BindingType]:
     """Textual's bindings of the named places, from the table."""
     return [
-        Binding(
-            key.keys,
-            key.action,
-            key.footer or key.says,
-            show=bool(key.footer),
-            key_display=key.shown,
-            id=f"{key.where}.{key.action}",
-        )
+        Binding(key.keys, key.action, key.footer or key.says, show=bool(key.footer), key_display=key.shown, id=key.id)
         for key in KEYS
         if key.where in places
     ]
+
+
+def keys_words(keys: str) -> str:
+    """Textual's names of keys, parted by commas, as a reader knows them: `question_mark` is ?."""
+    return " ".join("enter" if key == "enter" else format_key(key) for key in keys.split(","))

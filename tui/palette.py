@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import functools
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from rich.style import Style
+
+Look = Literal["dark", "light", "contrast", "ansi"]
+"""Which colours there are: true ones on dark or light, the strongest ones on black, or the terminal's own sixteen."""
 
 
 class Role(IntEnum):
@@ -114,13 +117,14 @@ _LIGHT: Final[dict[int, str]] = _DARK | {
     Role.WAITING: "#A87400",
     Role.LOST: "#C04F00",
 }
+_COLOURS: Final[dict[Look, dict[int, str]]] = {"dark": _DARK, "light": _LIGHT, "contrast": _DARK, "ansi": _DARK}
 _BOLD: Final = frozenset({Role.CURSOR})
 
 
 @functools.lru_cache(maxsize=128)
-def style_of(role: int, dark: bool) -> Style:
-    """The foreground of a role on a dark or a light background; BLANK and TEXT take the widget's own."""
-    colour = (_DARK if dark else _LIGHT).get(role)
+def style_of(role: int, look: Look) -> Style:
+    """The foreground of a role in a look; BLANK and TEXT take the widget's own."""
+    colour = _COLOURS[look].get(role)
     return Style(color=colour, bold=True if role in _BOLD else None) if colour else Style.null()
 
 

@@ -21,10 +21,12 @@ from core.sources import LiveSource, Source
 from tests.support.story import Story, session, write_journal
 from tests.support.talking import Talk, call, conversation, result, text, thinking
 from tui.app import Answers, SessionApp
-from tui.bindings import KEYS
+from tui.bindings import KEYS, TITLES, Key
 from tui.screens.dashboard import Dashboard
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.home import HomeApp, HomeChoice, HomeRow
+from tui.widgets.curve import Curve
+from tui.widgets.device_grid import DeviceGrid
 from tui.widgets.log_tail import LogTail
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import VirtualTable
@@ -155,6 +157,22 @@ async def test_a_narrow_terminal_shows_one_pane_and_tabs(tmp_path: Path) -> None
         await pilot.click("PaneTabs", offset=(14, 0))
         await pilot.pause()
         await reads(app, pilot, "[2 devices]")
+
+
+async def test_a_large_terminal_shows_three_columns_and_the_experiment_under_the_cursor(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=20)), size=(200, 60)) as (app, pilot):
+        await press(pilot, "4", "j")
+        await reads(app, pilot, "1 val_bpb", "3 reasoning", "5 verdicts", "6 e19 ", "hypothesis")
+        regions = [app.screen.query_one(f"#{pane}").region for pane in Dashboard.PANES]
+        assert len({region.x for region in regions}) == 3
+        assert not any(a.overlaps(b) for a in regions for b in regions if a is not b)
+        await pilot.resize_terminal(120, 40)
+        await reads(app, pilot, "4 experiments")
+        assert "6 e19" not in text_of(app)
+        await press(pilot, "6")
+        await reads(app, pilot, "[6 experiment]", "hypothesis")
+        await press(pilot, "z")
+        await reads(app, pilot, "1 val_bpb", "5 verdicts")
 
 
 async def test_z_gives_a_pane_all_the_room_and_takes_it_back(tmp_path: Path) -> None:
@@ -429,12 +447,11 @@ async def test_a_damaged_journal_is_shown_up_to_the_damage_with_the_place(tmp_pa
 
 
 async def test_help_lists_every_key_of_the_table(tmp_path: Path) -> None:
-    async with on_screen(live(tmp_path, session(experiments=3)), size=(100, 90)) as (app, pilot):
+    async with on_screen(live(tmp_path, session(experiments=3)), size=(100, 120)) as (app, pilot):
         await press(pilot, "question_mark")
         shown = text_of(app)
         assert all(key.says in shown for key in KEYS)
-        assert "This pane: 1 val_bpb" in shown
-        assert "Best run" in shown
+        assert shown.index("Curve") < shown.index("best run") < shown.index("Everywhere")
         await press(pilot, "escape")
         assert isinstance(app.screen, Dashboard)
 
@@ -443,24 +460,33 @@ async def test_every_command_of_the_palette_can_be_called(tmp_path: Path) -> Non
     async with on_screen(live(tmp_path, session(experiments=3))) as (app, _):
         commands = list(app.get_system_commands(app.screen))
         titles = {command.title for command in commands}
-        wanted = {key.says.capitalize() for key in KEYS if key.where in ("everywhere", "replay", "panes")}
+        wanted = {_named(key) for key in KEYS if key.where not in ("home", "experiment")}
         assert titles == wanted
         await next(command for command in commands if command.title == "One event back").callback()
         assert app.source.mode == "replay"
 
 
+def _named(key: Key) -> str:
+    """A key's action in the palette."""
+    says = key.says if key.where in ("everywhere", "time", "panes") else f"{TITLES[key.where]}: {key.says}"
+    return says[0].upper() + says[1:]
+
+
 def test_every_key_of_the_table_has_its_action() -> None:
     owners = {
         "everywhere": SessionApp,
-        "replay": SessionApp,
+        "time": SessionApp,
         "panes": Dashboard,
-        "home": HomeApp,
+        "curve": Curve,
+        "devices": DeviceGrid,
+        "reasoning": Transcript,
+        "table": VirtualTable,
         "experiment": ExperimentScreen,
-        "transcript": Transcript,
+        "home": HomeApp,
     }
     for key in KEYS:
         assert hasattr(owners[key.where], f"action_{key.action.partition('(')[0]}")
-    assert len({(key.where, key.action) for key in KEYS}) == len(KEYS)
+    assert len({key.id for key in KEYS}) == len({(key.where, key.action) for key in KEYS}) == len(KEYS)
 
 
 async def test_the_reasoning_follows_its_end_until_one_scrolls_up(tmp_path: Path) -> None:

@@ -15,11 +15,12 @@ from textual.widgets import Static
 from textual.worker import Worker, WorkerState
 
 from core.sources import Source
-from tui.bindings import bindings_for
+from tui.bindings import Where, bindings_for
+from tui.look import look_of
 from tui.palette import style_of
 from tui.screens.panes import PaneScreen
 from tui.text import clean, cut
-from tui.view.detail import DetailView, detail_view
+from tui.view.detail import DetailView, about_text, detail_view
 from tui.view.loss import loss_view
 from tui.view.words import score_words
 from tui.widgets.diff import Diff
@@ -51,7 +52,8 @@ _RUN_COLUMNS: Final = (
 class ExperimentScreen(PaneScreen):
     """Follows one experiment as the source goes on."""
 
-    BINDINGS: ClassVar[list[BindingType]] = bindings_for("experiment")
+    PLACE: ClassVar[Where] = "experiment"
+    BINDINGS: ClassVar[list[BindingType]] = bindings_for(PLACE)
     PANES: ClassVar[dict[str, str]] = {
         "about": "about",
         "runs": "runs",
@@ -123,13 +125,13 @@ class ExperimentScreen(PaneScreen):
             self._choose_attempt(view.runs[-1].attempt)
 
     def _runs_table(self, view: DetailView) -> TableView:
-        dark = self.app.current_theme.dark
+        look = look_of(self.app)
         cells = [
             (
                 row.run,
                 str(row.seed),
                 row.device,
-                Text(row.status, style_of(row.role, dark)),
+                Text(row.status, style_of(row.role, look)),
                 score_words(row.val_bpb),
                 row.time,
                 row.note,
@@ -156,12 +158,3 @@ class ExperimentScreen(PaneScreen):
             self._read_at_s = source.now_s
             read = partial(self._logs, self._attempt, LOG_BYTES)
             self.run_worker(read, group="log", thread=True, exclusive=True, exit_on_error=False)
-
-
-def about_text(view: DetailView) -> Text:
-    """The words about an experiment, verdict first."""
-    text = Text("\n".join(view.verdict) + "\n")
-    for label, words in view.about:
-        text.append(f"\n{label}  ", style="bold")
-        text.append(words)
-    return text

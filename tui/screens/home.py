@@ -14,6 +14,7 @@ from textual.binding import BindingType
 from textual.widgets import Footer
 
 from tui.bindings import bindings_for
+from tui.look import look_of
 from tui.palette import Role, style_of
 from tui.view.words import count_words, score_words
 from tui.widgets.virtual_table import Column, ListRows, TableView, VirtualTable
@@ -74,14 +75,14 @@ class HomeApp(App[HomeChoice]):
     def on_mount(self) -> None:
         """Fill the list."""
         table = self.query_one(VirtualTable)
-        dark = self.current_theme.dark
-        accent = style_of(Role.OBSERVED, dark)
+        look = look_of(self)
+        accent = style_of(Role.OBSERVED, look)
         gpus, hours = self._offer
         new = (Text(f"new: {gpus}", accent), Text("+", accent), "simulated", hours, "", "enter starts it")
         cells = [
             (
                 row.name,
-                Text("●" if row.live else "○", style_of(Role.OBSERVED if row.live else Role.MUTED, dark)),
+                Text("●" if row.live else "○", style_of(Role.OBSERVED if row.live else Role.MUTED, look)),
                 row.state,
                 count_words(row.runs, "run"),
                 score_words(row.best),

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from core.events import ExperimentProposed
 from core.state import Run, SessionState
-from tui.palette import Role, style_of
+from tui.palette import Look, Role, style_of
 from tui.text import clean
 from tui.view.words import delta_words, score_words
 
@@ -70,13 +70,13 @@ class ExperimentTable:
         return row._replace(sign="●", role=Role.KEPT, status="incumbent") if unjudged else row
 
 
-def cells_of(row: ExperimentRow, *, dark: bool = True) -> tuple[str | Text, ...]:
+def cells_of(row: ExperimentRow, *, look: Look = "dark") -> tuple[str | Text, ...]:
     """A row as cells: id, sign, val_bpb or status, delta, runs, title."""
     measure = score_words(row.val_bpb) or row.status
     return (
         row.exp,
-        Text(row.sign, style_of(row.role, dark)),
-        Text(measure, style_of(row.role, dark)) if row.val_bpb is None else measure,
+        Text(row.sign, style_of(row.role, look)),
+        Text(measure, style_of(row.role, look)) if row.val_bpb is None else measure,
         delta_words(row.delta),
         f"{row.done}/{row.owed}",
         row.title,

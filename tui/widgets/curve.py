@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.strip import Strip
 
+from tui.bindings import Where, bindings_for
 from tui.palette import Role
 from tui.raster.braille import CharsetName, Window
 from tui.raster.chart import XAxis, draw_chart, frame_of
@@ -29,18 +30,8 @@ class Curve(LineWidget):
     Posts `RunHighlighted` when the crosshair moves to a run and `RunSelected` when it is to be opened.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("h,left", "step(-1)", "Previous run", show=False, id="curve.previous"),
-        Binding("l,right", "step(1)", "Next run", show=False, id="curve.next"),
-        Binding("b", "best", "Best run", show=False, id="curve.best"),
-        Binding("enter", "select", "Open the run", show=False, id="curve.select"),
-        Binding("plus,equals_sign", "zoom(True)", "Zoom in", show=False, id="curve.zoom_in"),
-        Binding("minus", "zoom(False)", "Zoom out", show=False, id="curve.zoom_out"),
-        Binding("0", "fit", "Fit all", show=False, id="curve.fit"),
-        Binding("left_square_bracket", "pan(-1)", "Pan left", show=False, id="curve.pan_left"),
-        Binding("right_square_bracket", "pan(1)", "Pan right", show=False, id="curve.pan_right"),
-        Binding("x", "axis", "Runs or time", show=False, id="curve.axis"),
-    ]
+    PLACE: ClassVar[Where] = "curve"
+    BINDINGS: ClassVar[list[BindingType]] = bindings_for(PLACE)
 
     @dataclass
     class RunHighlighted(Message):
@@ -58,7 +49,7 @@ class Curve(LineWidget):
         self,
         *,
         title: str = "val_bpb",
-        charset: CharsetName = "braille",
+        charset: CharsetName | None = None,
         id: str | None = None,  # noqa: A002
         classes: str | None = None,
     ) -> None:
@@ -92,8 +83,8 @@ class Curve(LineWidget):
         self.set_legend(legend(self._view))
         chart = chart_of(self._view, self.axis, self.window, self._marked(), width, plain=self.plain)
         raster = draw_chart(chart, width, height, self.charset)
-        dark = self.dark
-        return [strip_of(raster.spans(y), dark=dark) for y in range(height)]
+        look = self.look
+        return [strip_of(raster.spans(y), look=look) for y in range(height)]
 
     def _marked(self) -> int | None:
         """The crosshair's run, unless a replay went back to before it."""

@@ -8,10 +8,11 @@ from typing import ClassVar, Final, NamedTuple
 from rich.cells import cell_len
 from rich.text import Text
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.strip import Strip
 
+from tui.bindings import Where, bindings_for
 from tui.palette import Role
 from tui.raster.blocks import bar, heat, spark
 from tui.raster.braille import CharsetName, Span
@@ -59,13 +60,8 @@ class DeviceGrid(LineWidget):
     Posts `DeviceSelected` on enter or a click on the cursor's device.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("h,left", "move(-1, 0)", "Previous device", show=False, id="devices.left"),
-        Binding("l,right", "move(1, 0)", "Next device", show=False, id="devices.right"),
-        Binding("j,down", "move(0, 1)", "Down", show=False, id="devices.down"),
-        Binding("k,up", "move(0, -1)", "Up", show=False, id="devices.up"),
-        Binding("enter", "select", "Open its experiment", show=False, id="devices.select"),
-    ]
+    PLACE: ClassVar[Where] = "devices"
+    BINDINGS: ClassVar[list[BindingType]] = bindings_for(PLACE)
 
     @dataclass
     class DeviceSelected(Message):
@@ -79,7 +75,7 @@ class DeviceGrid(LineWidget):
         self,
         *,
         title: str = "devices",
-        charset: CharsetName = "braille",
+        charset: CharsetName | None = None,
         id: str | None = None,  # noqa: A002
         classes: str | None = None,
     ) -> None:
@@ -115,8 +111,8 @@ class DeviceGrid(LineWidget):
         elif rows:
             lines = self._map_and_lines(width, height)
         lines += [[]] * (height - len(lines))
-        dark = self.dark
-        return [strip_of(_exactly(line, width), dark=dark) for line in lines[:height]]
+        look = self.look
+        return [strip_of(_exactly(line, width), look=look) for line in lines[:height]]
 
     def _device_lines(self, indexes: range, width: int) -> list[list[Span]]:
         fields = fields_for(self._view.rows, width)

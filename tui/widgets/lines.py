@@ -11,7 +11,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.palette import Role, sign, style_of
+from tui.look import charset_of, look_of
+from tui.palette import Look, Role, sign, style_of
 from tui.raster.braille import CharsetName, Span
 
 
@@ -35,17 +36,22 @@ class LineWidget(Widget, can_focus=True):
     def __init__(
         self,
         *,
-        charset: CharsetName = "braille",
+        charset: CharsetName | None = None,
         id: str | None = None,  # noqa: A002
         classes: str | None = None,
         title: str = "",
     ) -> None:
         super().__init__(id=id, classes=classes)
-        self.charset: CharsetName = charset
+        self._charset = charset
         self._lines: list[Strip] = []
         self._title = ""
         self.set_title(title)
-        self._legend: tuple[bool, tuple[tuple[Role, str], ...]] | None = None
+        self._legend: tuple[Look, tuple[tuple[Role, str], ...]] | None = None
+
+    @property
+    def charset(self) -> CharsetName:
+        """What figures are drawn with: what was asked for, else what the app draws with."""
+        return self._charset or charset_of(self.app)
 
     @property
     def plain(self) -> bool:
@@ -53,9 +59,9 @@ class LineWidget(Widget, can_focus=True):
         return self.charset == "ascii"
 
     @property
-    def dark(self) -> bool:
-        """Whether the theme is dark: the palette has colours for both."""
-        return self.app.current_theme.dark
+    def look(self) -> Look:
+        """Which colours of the palette go with the theme."""
+        return look_of(self.app)
 
     def draw(self, width: int, height: int) -> list[Strip]:
         """`height` lines of exactly `width` cells."""
@@ -100,17 +106,17 @@ class LineWidget(Widget, can_focus=True):
 
     def set_legend(self, entries: Iterable[tuple[Role, str]]) -> None:
         """Put a legend into the lower border; Textual repaints the whole widget, so only where it changed."""
-        legend = (self.dark, tuple(entries))
+        legend = (self.look, tuple(entries))
         if legend == self._legend:
             return
         self._legend = legend
         text = Text()
         for role, words in legend[1]:
-            text.append(sign(role, plain=self.plain), style_of(role, self.dark))
+            text.append(sign(role, plain=self.plain), style_of(role, self.look))
             text.append(f" {words} ")
         self.border_subtitle = text
 
 
-def strip_of(spans: Sequence[Span], *, dark: bool) -> Strip:
+def strip_of(spans: Sequence[Span], *, look: Look) -> Strip:
     """A line from (text, role) pieces."""
-    return Strip([Segment(text, style_of(role, dark)) for text, role in spans if text])
+    return Strip([Segment(text, style_of(role, look)) for text, role in spans if text])

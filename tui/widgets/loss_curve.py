@@ -17,7 +17,7 @@ class LossCurve(LineWidget):
         self,
         *,
         title: str = "training loss",
-        charset: CharsetName = "braille",
+        charset: CharsetName | None = None,
         id: str | None = None,  # noqa: A002
         classes: str | None = None,
     ) -> None:
@@ -33,5 +33,5 @@ class LossCurve(LineWidget):
     def draw(self, width: int, height: int) -> list[Strip]:
         self.set_legend(loss_legend(self._view))
         raster = draw_chart(loss_chart(self._view), width, height, self.charset)
-        dark = self.dark
-        return [strip_of(raster.spans(y), dark=dark) for y in range(height)]
+        look = self.look
+        return [strip_of(raster.spans(y), look=look) for y in range(height)]

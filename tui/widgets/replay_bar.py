@@ -9,6 +9,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui.look import look_of
 from tui.palette import Role, style_of
 from tui.view.timeline import TimelineView
 
@@ -47,12 +48,12 @@ class ReplayBar(Widget):
         if y:
             return Strip.blank(width, self.rich_style)
         left, done, rest, right = self._cells(self._view)
-        dark = self.app.current_theme.dark
+        look = look_of(self.app)
         segments = [
             Segment(left),
-            Segment("━" * done, style_of(Role.KEPT, dark)),
+            Segment("━" * done, style_of(Role.KEPT, look)),
             Segment("●" if done + rest else ""),
-            Segment("─" * max(0, rest - 1), style_of(Role.AXIS, dark)),
+            Segment("─" * max(0, rest - 1), style_of(Role.AXIS, look)),
             Segment(right),
         ]
         return Strip(segments).adjust_cell_length(width).apply_style(self.rich_style)

@@ -10,6 +10,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tui.look import look_of
 from tui.palette import Role, style_of
 
 RoleLine = tuple[str, Role]
@@ -55,7 +56,7 @@ class ScrollLines(ScrollView, can_focus=True):
         if index >= len(self._lines):
             return Strip.blank(width, self.rich_style)
         text, role = self._lines[index]
-        strip = Strip([Segment(text, style_of(role, self.app.current_theme.dark))])
+        strip = Strip([Segment(text, style_of(role, look_of(self.app)))])
         return strip.crop_extend(left, left + width, self.rich_style).apply_style(self.rich_style)
 
     def _stay_at_end(self) -> None:

@@ -6,6 +6,7 @@ from rich.segment import Segment
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui.look import look_of
 from tui.palette import style_of
 from tui.view.status import SEPARATOR, Piece, fit_pieces
 
@@ -28,8 +29,8 @@ class StatusBar(Widget):
         width = self.size.width
         if y:
             return Strip.blank(width, self.rich_style)
-        dark = self.app.current_theme.dark
+        look = look_of(self.app)
         segments: list[Segment] = []
         for piece in fit_pieces(self._pieces, width - 2):
-            segments += [Segment(SEPARATOR if segments else " "), Segment(piece.text, style_of(piece.role, dark))]
+            segments += [Segment(SEPARATOR if segments else " "), Segment(piece.text, style_of(piece.role, look))]
         return Strip(segments).adjust_cell_length(width).apply_style(self.rich_style)

@@ -14,7 +14,8 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.bindings import bindings_for
+from tui.bindings import Where, bindings_for
+from tui.look import look_of
 from tui.messages import ExperimentChosen
 from tui.palette import Role, style_of
 from tui.text import cut, wrap
@@ -41,7 +42,8 @@ Place = tuple[int, int]
 class Transcript(ScrollView, can_focus=True):
     """Shows a session's talk. Blocks are worded and wrapped once per width, and only those near the window stay."""
 
-    BINDINGS: ClassVar[list[BindingType]] = bindings_for("transcript")
+    PLACE: ClassVar[Where] = "reasoning"
+    BINDINGS: ClassVar[list[BindingType]] = bindings_for(PLACE)
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -103,7 +105,7 @@ class Transcript(ScrollView, can_focus=True):
             index = bisect_right(self._tops, line) - 1
             sign, text, role = self._block_lines(index)[line - self._tops[index]]
             chosen = self._cursor == self._places[index] and self.has_focus
-        style = style_of(role, self.app.current_theme.dark)
+        style = style_of(role, look_of(self.app))
         if chosen:
             style += _SELECTED
         segments = [Segment(sign, style), Segment(text, style if role in _COLOURED or style.reverse else None)]

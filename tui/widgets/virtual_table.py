@@ -10,12 +10,14 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tui.bindings import Where, bindings_for
+from tui.look import charset_of
 from tui.raster.braille import CharsetName
 from tui.text import clean, fit
 
@@ -111,19 +113,8 @@ class VirtualTable(ScrollView, can_focus=True):
     }
     """
     COMPONENT_CLASSES: ClassVar[set[str]] = {"virtual-table--header", "virtual-table--cursor"}
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j,down", "move(1)", "Down", show=False, id="table.down"),
-        Binding("k,up", "move(-1)", "Up", show=False, id="table.up"),
-        Binding("g,home", "top", "First row", show=False, id="table.top"),
-        Binding("G,end", "bottom", "Last row", show=False, id="table.bottom"),
-        Binding("ctrl+d", "half_page(1)", "Half a page down", show=False, id="table.half_page_down"),
-        Binding("ctrl+u", "half_page(-1)", "Half a page up", show=False, id="table.half_page_up"),
-        Binding("pagedown", "half_page(2)", "Page down", show=False, id="table.page_down"),
-        Binding("pageup", "half_page(-2)", "Page up", show=False, id="table.page_up"),
-        Binding("h,left", "shift(-1)", "Left", show=False, id="table.left"),
-        Binding("l,right", "shift(1)", "Right", show=False, id="table.right"),
-        Binding("enter", "select", "Open the row", show=False, id="table.select"),
-    ]
+    PLACE: ClassVar[Where] = "table"
+    BINDINGS: ClassVar[list[BindingType]] = bindings_for(PLACE)
 
     @dataclass
     class RowHighlighted(Message):
@@ -153,14 +144,14 @@ class VirtualTable(ScrollView, can_focus=True):
         self,
         *,
         title: str = "",
-        charset: CharsetName = "braille",
+        charset: CharsetName | None = None,
         id: str | None = None,  # noqa: A002
         classes: str | None = None,
     ) -> None:
         super().__init__(id=id, classes=classes)
         if title:
             self.border_title = Text(title)
-        self._ellipsis = "..." if charset == "ascii" else "…"
+        self._charset = charset
         self._view = TableView()
         self._key: str | None = None
         self._index = 0
@@ -187,6 +178,10 @@ class VirtualTable(ScrollView, can_focus=True):
     def cursor_key(self) -> str | None:
         """The key of the row under the cursor."""
         return self._view.rows.key(self._index) if self._index < len(self._view.rows) else None
+
+    @property
+    def _ellipsis(self) -> str:
+        return "..." if (self._charset or charset_of(self.app)) == "ascii" else "…"
 
     def _measure(self) -> None:
         """Share the width out among the columns, and tell Textual how large the whole table is."""

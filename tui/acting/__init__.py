@@ -1,0 +1,1 @@
+"""What a session's screen can do, by kind of action; `tui.app` puts the kinds together."""

@@ -1,0 +1,29 @@
+"""What every action stands on: the session on show, its live source, and a way to say something to the reader."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from textual.app import App
+
+from core.sources import LiveSource, Source
+
+
+class ActingApp(App[None]):
+    """An app over one session. `source` is on show: `live` itself, or a replay."""
+
+    source: Source
+    live: LiveSource | None
+
+    def show_source(self) -> None:
+        """Project the source to what shows it."""
+        raise NotImplementedError
+
+    def pace_live(self, direction: Literal[-1, 1]) -> bool:
+        """Pace a living simulation instead of a replay; False where there is none to pace."""
+        raise NotImplementedError
+
+    def tell(self, text: str, *, severity: Literal["information", "error"] = "information") -> None:
+        """Say something in a corner, in place of what was said before: a stack of answers would hide the panes."""
+        self.clear_notifications()
+        self.notify(text, severity=severity, markup=False)
