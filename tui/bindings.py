@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.keys import format_key
 
 Where = Literal[
-    "everywhere", "time", "panes", "curve", "devices", "reasoning", "table", "experiment", "home"
+    "everywhere", "time", "panes", "curve", "devices", "reasoning", "table", "experiment", "home", "form"
 ]  # in the order of the help screen
 
 TITLES: Final[dict[Where, str]] = {
@@ -21,6 +21,7 @@ TITLES: Final[dict[Where, str]] = {
     "table": "Lists",
     "experiment": "Experiment",
     "home": "List of sessions",
+    "form": "New session",
 }
 """What each place is called on the help screen. A screen or widget with keys of its own says its place as `PLACE`."""
 
@@ -108,8 +109,23 @@ KEYS: Final = (
     Key("right", "l,right", "shift(1)", "right", "table"),
     Key("select", "enter", "select", "open the row", "table"),
     Key("back", "escape", "back", "go back", "experiment", footer="back"),
-    Key("replay", "r", "replay", "replay from the start", "home", footer="replay"),
-    Key("quit", "q,escape", "quit", "leave", "home", footer="leave"),
+    Key("new", "n", "new", "a new session", "home", footer="new"),
+    Key("replay", "space", "replay", "replay from the start", "home", footer="replay"),
+    Key("resume", "r", "resume", "resume when the engine is gone, or after a pause", "home", footer="resume"),
+    Key("delete", "D,delete", "delete", "delete a session for good", "home", footer="delete"),
+    Key("filter", "slash", "filter", "filter by name, state, executor or researcher", "home", footer="filter"),
+    Key("order", "o", "order", "next sort order", "home", footer="sort"),
+    Key("reverse", "O", "reverse", "reverse the order", "home"),
+    Key("help", "question_mark", "help", "help", "home", footer="help"),
+    Key("redraw", "ctrl+l", "redraw", "draw all anew", "home"),
+    Key("quit", "q,escape", "leave", "leave; a filter goes first", "home", footer="leave"),
+    Key("start", "enter", "start", "start the session", "form", footer="start"),
+    Key("next", "down", "move(1)", "next field (also tab)", "form", footer="field"),
+    Key("previous", "up", "move(-1)", "field before (also shift+tab)", "form"),
+    Key("left", "left", "choose(-1)", "choice before", "form"),
+    Key("right", "right,space", "choose(1)", "next choice", "form", footer="choice"),
+    Key("help", "f1", "help", "help", "form", footer="help"),
+    Key("back", "escape", "back", "back to the list", "form", footer="back"),
 )
 
 

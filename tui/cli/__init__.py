@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "hint": ("tui.cli.control", "Say something to the researcher."),
     "cancel": ("tui.cli.control", "Cancel a run or the open runs of an experiment."),
     "stop": ("tui.cli.control", "End a session for good."),
+    "delete": ("tui.cli.delete", "Remove a session's folder for good."),
     "prepare": ("tui.cli.setup", "Prepare a corpus to train on."),
     "doctor": ("tui.cli.setup", "Check what this machine has, and say what is missing."),
 }
@@ -99,8 +100,8 @@ def run_command_line(argv: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _tell(error: Exception) -> int:
-    """One sentence on stderr; a traceback, if this is a fault of ours, goes to a file that it names."""
+def sentence_of(error: Exception) -> tuple[str, int]:
+    """What a failure is to a person, and its exit code; of a fault of ours, the file with its traceback."""
     from core.control import EngineGone
     from core.executor import ExecutorError
     from core.journal import JournalDamaged
@@ -110,21 +111,21 @@ def _tell(error: Exception) -> int:
     from core.target import TargetError
 
     if isinstance(error, UserError):
-        sys.stderr.write(f"autoresearch-tui: {error}\n")
-        return error.exit_code
+        return str(error), error.exit_code
     if isinstance(error, UnknownName):
-        sys.stderr.write(f"autoresearch-tui: {error}\n")
-        return 2
+        return str(error), 2
     if isinstance(error, SessionError | ExecutorError | JournalDamaged | TargetError | EngineGone | SqlError):
-        sys.stderr.write(f"autoresearch-tui: {error}\n")
-        return 1
+        return str(error), 1
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
-        sys.stderr.write(f"autoresearch-tui: {where}{error.strerror}\n")
-        return 1
+        return f"{where}{error.strerror}", 1
     with tempfile.NamedTemporaryFile("w", prefix="autoresearch-", suffix=".log", delete=False) as log:
         traceback.print_exception(error, file=log)
-    sys.stderr.write(
-        f"autoresearch-tui: an error of this program ({type(error).__name__}); the traceback is in {Path(log.name)}\n"
-    )
-    return 1
+    return f"an error of this program ({type(error).__name__}); the traceback is in {Path(log.name)}", 1
+
+
+def _tell(error: Exception) -> int:
+    """One sentence on stderr; returns the exit code."""
+    sentence, exit_code = sentence_of(error)
+    sys.stderr.write(f"autoresearch-tui: {sentence}\n")
+    return exit_code
