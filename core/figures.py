@@ -101,7 +101,7 @@ def read_figures(folder: SessionFolder) -> Figures:
         return known
     before = stamp_of(folder)
     figures = _fold(folder, engine_alive=alive)
-    if not alive and not folder.engine_alive() and stamp_of(folder) == before:
+    if before.size and not alive and not folder.engine_alive() and stamp_of(folder) == before:
         keep_figures(folder, figures, before)
     return figures
 

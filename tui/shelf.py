@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -94,8 +94,8 @@ class Shelf:
             self._known = {one.session: one for one in seen}
             self._sort()
             self._news.set()
-            asked = [(one, folder) for one, folder in zip(seen, folders, strict=True) if one.live]
-            await asyncio.gather(*(self._ask_engine(one, folder) for one, folder in asked))
+            live = [folder for one, folder in zip(seen, folders, strict=True) if one.live]
+            await asyncio.gather(*(self._ask_engine(folder.path.name, folder) for folder in live))
             self._sort()
             return before != (self.glances, self.problem)
 
@@ -114,19 +114,26 @@ class Shelf:
         kept = {name: getattr(before, name) for name in ("summary", "limits", "simulated")}
         return msgspec.structs.replace(now, fault=fault, trouble=trouble, **kept)
 
-    async def _ask_engine(self, one: Glance, folder: SessionFolder) -> None:
+    async def _ask_engine(self, session: str, folder: SessionFolder) -> None:
         try:
             async with asyncio.timeout(_ANSWER_S):
                 figures = await self._ask(folder)
         except (EngineGone, TimeoutError) as error:
-            last_s = self._answered_s.setdefault(one.session, time.monotonic())
-            if one.session in self._known and time.monotonic() - last_s > _SILENCE_S:
+            last_s = self._answered_s.setdefault(session, time.monotonic())
+            if time.monotonic() - last_s > _SILENCE_S:
                 words = str(error) or f"its engine has not answered for half a minute; see {folder.log_path}"
-                self._known[one.session] = msgspec.structs.replace(one, fault="silent", trouble=words)
+                self._replace(session, fault="silent", trouble=words)
             return
-        self._answered_s[one.session] = time.monotonic()
-        healthy = msgspec.structs.replace(one, fault="" if one.fault == "silent" else one.fault, trouble="")
-        self._known[one.session] = with_figures(healthy, figures, folder)
+        self._answered_s[session] = time.monotonic()
+        one = self._known.get(session)
+        if one is not None:  # it may be deleted by now
+            healthy = msgspec.structs.replace(one, fault="", trouble="") if one.fault == "silent" else one
+            self._known[session] = with_figures(healthy, figures, folder)
+
+    def _replace(self, session: str, **news: Any) -> None:
+        """Change what is known of a session, if it is still there."""
+        if session in self._known:
+            self._known[session] = msgspec.structs.replace(self._known[session], **news)
 
     async def _fill(self, changed: Callable[[], None]) -> None:
         """Read what is unread, newest first, then measure what is not measured."""
@@ -141,8 +148,7 @@ class Shelf:
             while (one := self._unmeasured()) is not None:
                 size = await asyncio.to_thread(disk_bytes, _path(one))
                 self._sized_s[one.session] = time.monotonic()
-                if one.session in self._known:
-                    self._known[one.session] = msgspec.structs.replace(self._known[one.session], size=size)
+                self._replace(one.session, size=size)
                 self._sort()
                 changed()
             await self._news.wait()

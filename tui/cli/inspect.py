@@ -68,7 +68,9 @@ def sessions(as_json: bool) -> None:
             click.echo(f"{clean(one.name)}: {clean(one.trouble)}", err=True)
 
 
-_HEAD = HomeRow("id", "session", False, "state", Role.TEXT, "best", "Δ", "progress", "runs", "size", "started", "by")
+_HEAD = HomeRow(
+    "id", "session", False, "state", Role.TEXT, "best", "Δ", "progress", "done", "runs", "size", "started", "by"
+)
 
 
 def _looked_at(folder: SessionFolder) -> Glance:

@@ -27,6 +27,7 @@ from tui.screens.ask import AskYes
 from tui.screens.help import HelpScreen
 from tui.screens.new_session import NewSession
 from tui.shelf import Sessions
+from tui.text import cut, wrap
 from tui.view.form import Facts
 from tui.view.home import HomeRow, Order, about_lines, chosen, delete_question, home_row
 from tui.widgets.virtual_table import Cell, Column, ListRows, TableView, VirtualTable
@@ -34,15 +35,15 @@ from tui.widgets.virtual_table import Cell, Column, ListRows, TableView, Virtual
 _NEW: Final = ""
 """The key of the row that starts a session: no session has an empty id."""
 
-_WIDE: Final = 100
+_WIDE: Final = 118
 _COLUMNS: Final = (
     Column("session", 12, flex=True),
     Column("", 1),
     Column("state", 11),
     Column("best", 6, align="right"),
-    Column("progress", 12, align="right"),
+    Column("done", 5, align="right"),
     Column("size", 6, align="right"),
-    Column("started", 6),
+    Column("made", 5),
     Column("by", 18),
 )
 _WIDE_COLUMNS: Final = (
@@ -50,7 +51,7 @@ _WIDE_COLUMNS: Final = (
     Column("", 1),
     Column("state", 11),
     Column("best", 6, align="right"),
-    Column("Δ baseline", 10, align="right"),
+    Column("Δ", 7, align="right"),
     Column("runs", 7, align="right"),
     Column("progress", 15, align="right"),
     Column("size", 7, align="right"),
@@ -164,7 +165,7 @@ class HomeScreen(Screen[None]):
         look = look_of(self.app)
         sign = Text("●" if row.live else "○", style_of(Role.OBSERVED if row.live else Role.MUTED, look))
         state = Text("deleting" if row.session in self._leaving else row.state, style_of(row.role, look))
-        middle: tuple[str, ...] = (row.best, row.progress, row.size, row.started[5:10])
+        middle: tuple[str, ...] = (row.best, row.share, row.size, row.started[5:10])
         if wide:
             middle = (row.best, row.gain, row.runs, row.progress, row.size, row.started)
         return (row.name, sign, state, *middle, row.by)
@@ -173,11 +174,15 @@ class HomeScreen(Screen[None]):
         one = self._one()
         about = self.query_one("#about", Static)
         look = look_of(self.app)
-        text = Text(no_wrap=False)
-        lines = [("Start a session: the simulation needs no GPU and no key.", Role.MUTED)]
-        for words, role in lines if one is None else about_lines(one):
-            text.append(f"{words}\n", style_of(role, look))
-        text.rstrip()
+        width = max(1, self.size.width - 2)
+        text = Text()
+        if one is None:
+            text.append(cut("Start a session: the simulation needs no GPU and no key.", width))
+        else:
+            first, *others = about_lines(one)
+            lines = [(words, first[1]) for words in wrap(first[0], width)]
+            lines += [(cut(words, width), role) for words, role in others]
+            text = Text("\n").join(Text(words, style_of(role, look)) for words, role in lines)
         if text != getattr(about, "content", None):
             about.update(text)
 

@@ -138,11 +138,13 @@ class NewSession(Screen[None]):
         self.action_start()
 
     def action_move(self, by: int) -> None:
-        """To the next field or to the one before."""
-        if by > 0:
-            self.focus_next()
-        else:
-            self.focus_previous()
+        """To the next field or to the one before.
+
+        Not Textual's own order, which is that of places on the screen: fields that came into view have none yet.
+        """
+        names = [field.name for field in fields(self._values, self._facts)]
+        at = names.index(str(self.focused.id)) if self.focused is not None and self.focused.id in names else -by
+        self.set_focus(self.query_one(f"#{names[(at + by) % len(names)]}"))
 
     def action_choose(self, by: int) -> None:
         """Choose beside what is chosen."""

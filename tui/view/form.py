@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -42,7 +43,7 @@ class Facts(NamedTuple):
     planned: tuple[str, ...] = ()
     has_key: bool = False
     base_url: bool = False
-    python: str = "this Python"
+    python: str = ""
 
 
 class Refused(NamedTuple):
@@ -147,7 +148,10 @@ def _default(name: str, executor: str, facts: Facts) -> str:
 def asked_of(values: Values, facts: Facts) -> Asked | Refused:
     """The options that the form stands for: each text is read exactly as the command line would read it."""
     options: dict[str, Any] = {}
-    for field in fields(values, facts):
+    shown = fields(values, facts)
+    if any(field.name == "url" for field in shown) and not values.get("url", "").strip() and not facts.base_url:
+        return Refused("give the URL of a server that speaks the Messages API, such as http://localhost:11434", "url")
+    for field in shown:
         if field.name == "url":
             continue
         text = _text(field.name, values)
@@ -236,7 +240,8 @@ def refusal_of(error: Exception, sentence: str, asked: Asked) -> Refused:
     from tui.cli import UserError
 
     if isinstance(error, UserError):
-        return Refused(sentence, error.about)
+        of_own = error.about == "claude_endpoint" and asked.claude_endpoint not in ("", "sim")
+        return Refused(sentence, "url" if of_own else error.about)
     if isinstance(error, UnknownName):
         return Refused(sentence, "researcher" if " researcher " in sentence else "executor")
     if isinstance(error, ExecutorError):
@@ -260,4 +265,5 @@ def facts_of(environment: Mapping[str, str], planned: Sequence[str] = ("kubernet
         planned=tuple(name for name in planned if name not in executors),
         has_key=any(environment.get(name) for name in KEY_NAMES),
         base_url=bool(environment.get("ANTHROPIC_BASE_URL")),
+        python=sys.executable,
     )

@@ -25,7 +25,9 @@ _ROLES: Final[dict[str, Role]] = {
 
 
 class HomeRow(NamedTuple):
-    """A session as words. `best` is its best confirmed val_bpb, `gain` that against its baseline."""
+    """A session as words. `best` is its best confirmed val_bpb, `gain` that against its baseline, `share` `progress`
+    where there is little room.
+    """
 
     session: str
     name: str
@@ -35,6 +37,7 @@ class HomeRow(NamedTuple):
     best: str
     gain: str
     progress: str
+    share: str
     runs: str
     size: str
     started: str
@@ -130,7 +133,8 @@ def home_row(one: Glance) -> HomeRow:
         best=score_words(best.confirmed) if best is not None else "",
         gain=delta_words(gain) if gain else "",
         progress=done.words if done is not None else "",
-        runs=f"{summary.runs.finished:,}" if summary is not None else "",
+        share="" if done is None else f"{done.share:.0%}" if limits_used(one) else done.words,
+        runs=f"{summary.runs.finished:,}" if summary is not None and summary.runs.submitted else "",
         size=size_words(one.size),
         started=started_words(one),
         by=by_words(one),
@@ -194,7 +198,7 @@ def about_lines(one: Glance) -> list[tuple[str, Role]]:
         around = f" [{best.interval[0]:.4f}, {best.interval[1]:.4f}]" if best.interval is not None else ""
         what = f": {best.experiment} {clean(best.title or '')}" if best.experiment else ""
         lines.append((f"best confirmed {best.confirmed:.4f}{around} on {best.device_class}{what}", Role.TEXT))
-    if summary is not None:
+    if summary is not None and (summary.runs.submitted or summary.seconds):
         used = ", ".join(f"{share:.0%} of {limit}" for share, limit in limits_used(one))
         runs = summary.runs
         counts = f"{count_words(runs.finished, 'run')} finished, {runs.failed:,} failed, {runs.running:,} running"
