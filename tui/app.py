@@ -31,7 +31,7 @@ from core.sources import LiveSource, Source
 from tui.acting.commands import CommandActions, Commands
 from tui.acting.moments import TimeActions
 from tui.acting.views import ViewActions
-from tui.bindings import KEYS, TITLES, Where, bindings_for
+from tui.bindings import KEYS, TITLES, Where, bindings_for, places_in
 from tui.messages import ExperimentChosen, SourceWanted
 from tui.screens.dashboard import Dashboard
 from tui.screens.experiment import ExperimentScreen, LogProvider
@@ -164,7 +164,7 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
         if isinstance(screen, PaneScreen):
             yield from self._commands_of("", screen, ("panes",))
         for node in (screen, *screen.query("*")):
-            if (place := getattr(node, "PLACE", None)) is not None:
+            for place in places_in(node):
                 yield from self._commands_of(f"{TITLES[place]}: ", node, (place,))
 
     def _commands_of(self, prefix: str, node: DOMNode, places: tuple[Where, ...]) -> Iterable[SystemCommand]:

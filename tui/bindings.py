@@ -8,7 +8,18 @@ from textual.binding import Binding, BindingType
 from textual.keys import format_key
 
 Where = Literal[
-    "everywhere", "time", "panes", "curve", "devices", "reasoning", "table", "experiment", "home", "form"
+    "everywhere",
+    "time",
+    "panes",
+    "curve",
+    "devices",
+    "reasoning",
+    "experiments",
+    "table",
+    "find",
+    "experiment",
+    "home",
+    "form",
 ]  # in the order of the help screen
 
 TITLES: Final[dict[Where, str]] = {
@@ -18,7 +29,9 @@ TITLES: Final[dict[Where, str]] = {
     "curve": "Curve",
     "devices": "Devices",
     "reasoning": "Reasoning",
+    "experiments": "Experiments",
     "table": "Lists",
+    "find": "Search",
     "experiment": "Experiment",
     "home": "List of sessions",
     "form": "New session",
@@ -97,6 +110,10 @@ KEYS: Final = (
     Key("last", "end,G", "edge('last')", "last block, and follow", "reasoning"),
     Key("fold", "enter", "fold", "fold or unfold", "reasoning"),
     Key("open", "o", "open", "open the experiment", "reasoning"),
+    Key("order", "o", "order", "next order", "experiments"),
+    Key("reverse", "O", "reverse", "reverse the order", "experiments"),
+    Key("filter", "slash", "filter", "filter: words, kept, <0.98, design:x, -not", "experiments", footer="filter"),
+    Key("group", "d", "group", "by design, or not", "experiments"),
     Key("down", "j,down", "move(1)", "down", "table"),
     Key("up", "k,up", "move(-1)", "up", "table"),
     Key("top", "g,home", "top", "first row", "table"),
@@ -108,6 +125,9 @@ KEYS: Final = (
     Key("left", "h,left", "shift(-1)", "left", "table"),
     Key("right", "l,right", "shift(1)", "right", "table"),
     Key("select", "enter", "select", "open the row", "table"),
+    Key("open", "slash", "find", "search; esc ends it", "find", footer="search"),
+    Key("next", "n", "find_next(1)", "next match", "find"),
+    Key("previous", "N", "find_next(-1)", "match before", "find"),
     Key("back", "escape", "back", "go back", "experiment", footer="back"),
     Key("new", "n", "new", "a new session", "home", footer="new"),
     Key("replay", "space", "replay", "replay from the start", "home", footer="replay"),
@@ -136,6 +156,11 @@ def bindings_for(*places: Where) -> list[BindingType]:
         for key in KEYS
         if key.where in places
     ]
+
+
+def places_in(node: object) -> list[Where]:
+    """Where in the table a screen or widget stands: its own place first, then those that it inherits."""
+    return [cls.__dict__["PLACE"] for cls in type(node).__mro__ if "PLACE" in cls.__dict__]
 
 
 def keys_words(keys: str) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,6 +24,7 @@ from core.version import installed_version
 from tui.claude import research_options
 from tui.cli import UserError
 from tui.cli.options import absolute
+from tui.progress import Tell, progress
 
 _PROBE: Final = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('torch') else 3)"
 SIMULATED_HOURS: Final = 8.0
@@ -33,7 +35,8 @@ _WATCH_S: Final = 150.0
 _PACED_WITHOUT_LIMIT: Final = 200.0
 
 
-Tell = Callable[[float, str], None]
+Show = Callable[[str], AbstractContextManager[Tell]]
+"""Opens a display of progress by its label."""
 
 
 class Asked(msgspec.Struct, kw_only=True, frozen=True):
@@ -89,12 +92,12 @@ class _Place(msgspec.Struct, kw_only=True, frozen=True):
     title: str
 
 
-def new_session(asked: Asked, tell: Tell) -> SessionFolder:
+def new_session(asked: Asked, show: Show = progress) -> SessionFolder:
     """Check everything that can be checked before, then make the session's folder.
 
     Args:
         asked: by whom, where, how much.
-        tell: hears the share that is done, 0 to 1, and what is done, where something takes long.
+        show: shows how far something is that takes long.
 
     Raises:
         UserError, UnknownName, ExecutorError, TargetError, SessionError: one sentence for the person.
@@ -104,7 +107,7 @@ def new_session(asked: Asked, tell: Tell) -> SessionFolder:
     research = research_options(asked)
     now_s = time.time()
     seed = asked.seed if asked.seed is not None else secrets.randbelow(_SEEDS)
-    place = _simulated(asked, seed) if asked.executor == "sim" else _real(asked, now_s, tell)
+    place = _simulated(asked, seed) if asked.executor == "sim" else _real(asked, now_s, show)
     overrides = known_overrides(target_dir / "train.py", place.profile.overrides)
     read_source(target_dir / "train.py", overrides)
     program = read_program(absolute(asked.program) if asked.program else find_program(target_dir))
@@ -159,13 +162,13 @@ def check_python(asked: str | None) -> str:
     return python
 
 
-def _real(asked: Asked, now_s: float, tell: Tell) -> _Place:
+def _real(asked: Asked, now_s: float, show: Show) -> _Place:
     """Where training is real: it needs torch and a corpus."""
     if asked.speed is not None or asked.faults is not None:
         raise UserError("--speed and --faults belong to a simulated session: add --executor sim", 2)
     python = check_python(asked.train_python)
     profile = _real_profile(asked)
-    corpus_dir, corpus_sha256 = _corpus(asked.corpus, tell)
+    corpus_dir, corpus_sha256 = _corpus(asked.corpus, show)
     return _Place(
         profile=profile,
         python=python,
@@ -250,7 +253,7 @@ def _real_profile(asked: Asked) -> Profile:
     return choose_profile(slots[0].kind, smallest_mb)
 
 
-def _corpus(asked: str | None, tell: Tell) -> tuple[Path, str]:
+def _corpus(asked: str | None, show: Show) -> tuple[Path, str]:
     """The corpus to train on, prepared now if it is the default one and missing. Raises UserError."""
     from tui.corpus import corpus_path, prepare, read_meta
 
@@ -264,8 +267,8 @@ def _corpus(asked: str | None, tell: Tell) -> tuple[Path, str]:
     folder = corpus_path()
     meta = read_meta(folder)
     if meta is None:
-        tell(0.0, "preparing the corpus from this Python's standard library (once)")
-        meta = prepare(folder, None, 256, tell)
+        with show("preparing the corpus from this Python's standard library (once)") as tell:
+            meta = prepare(folder, None, 256, tell)
     return folder, str(meta["sha256"])
 
 

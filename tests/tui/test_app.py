@@ -27,6 +27,7 @@ from tui.screens.experiment import ExperimentScreen
 from tui.screens.home import HomeApp, HomeChoice, HomeRow
 from tui.widgets.curve import Curve
 from tui.widgets.device_grid import DeviceGrid
+from tui.widgets.experiment_list import ExperimentList
 from tui.widgets.log_tail import LogTail
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import VirtualTable
@@ -118,6 +119,15 @@ async def reads(app: SessionApp, pilot: Pilot[None], *words: str) -> None:
         assert word in shown
 
 
+async def loses(app: SessionApp, pilot: Pilot[None], words: str) -> None:
+    """Wait until these words stand on the screen no more."""
+    for _ in range(300):
+        if words not in text_of(app):
+            return
+        await pilot.pause(0.01)
+    raise AssertionError(f"{words!r} is still there:\n{text_of(app)}")
+
+
 @pytest.fixture(autouse=True)
 def _fast_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pilot's waits between keys are long; what a story needs it waits for itself."""
@@ -167,8 +177,7 @@ async def test_a_large_terminal_shows_three_columns_and_the_experiment_under_the
         assert len({region.x for region in regions}) == 3
         assert not any(a.overlaps(b) for a in regions for b in regions if a is not b)
         await pilot.resize_terminal(120, 40)
-        await reads(app, pilot, "4 experiments")
-        assert "6 e19" not in text_of(app)
+        await loses(app, pilot, "6 e19")
         await press(pilot, "6")
         await reads(app, pilot, "[6 experiment]", "hypothesis")
         await press(pilot, "z")
@@ -480,7 +489,9 @@ def test_every_key_of_the_table_has_its_action() -> None:
         "curve": Curve,
         "devices": DeviceGrid,
         "reasoning": Transcript,
+        "experiments": ExperimentList,
         "table": VirtualTable,
+        "find": Transcript,
         "experiment": ExperimentScreen,
         "home": HomeApp,
     }

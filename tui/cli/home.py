@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Iterator
 
 from core.session import SessionError, SessionFolder, sessions_dir
 from tui.cli import UserError
 from tui.cli.options import has_screen
-from tui.create import Asked, Tell
+from tui.create import Asked
 from tui.doctor import Row
+from tui.progress import Tell
 from tui.screens.home import HomeApp, HomeChoice
 from tui.shelf import Shelf
 from tui.view.form import facts_of
@@ -58,7 +60,11 @@ class HomeDeeds:
         from tui.create import new_session
         from tui.launch import start_engine
 
-        folder = new_session(asked, tell)
+        @contextlib.contextmanager
+        def show(label: str) -> Iterator[Tell]:
+            yield lambda share, words: tell(share, f"{label}: {words}")
+
+        folder = new_session(asked, show)
         name = folder.config().name
         tell(0.0, f"starting the engine of {name}…")
         try:

@@ -56,11 +56,6 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
-def tell_progress(share: float, text: str) -> None:
-    """Say how far a long work has come (0 to 1), and what it does."""
-    click.echo(f"{share:4.0%} {text}", err=True)
-
-
 def absolute(path: str) -> Path:
     """A path as the user means it, independent of the folder an engine will work in."""
     return Path(path).expanduser().absolute()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tui.cli.options import Amount, has_screen, plain_option, speed_option, tell_progress
+from tui.cli.options import Amount, has_screen, plain_option, speed_option
 
 
 @click.command()
@@ -101,7 +101,7 @@ def run(**asked: Any) -> int:
     from tui.launch import start_engine
 
     detach, plain = asked.pop("detach"), asked.pop("plain") or not has_screen()
-    folder = new_session(Asked(**asked, watched=not plain and not detach), tell_progress)
+    folder = new_session(Asked(**asked, watched=not plain and not detach))
     start_engine(folder)
     name = folder.config().name
     if detach:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from tui.cli.options import absolute, json_option, print_json, tell_progress
+from tui.cli.options import absolute, json_option, print_json
 
 
 @click.command()
@@ -24,10 +24,12 @@ def prepare(sources: tuple[str, ...], vocab_size: int, out: str | None) -> None:
     """Prepare a corpus to train on. Without options: the sources of Python's standard library, nothing to download."""
     from tui.corpus import DEFAULT, corpus_path
     from tui.corpus import prepare as prepare_corpus
+    from tui.progress import progress
 
     default = not sources and vocab_size == 256
     folder = absolute(out) if out else corpus_path(DEFAULT if default else _name(sources, vocab_size))
-    meta = prepare_corpus(folder, [str(absolute(s)) for s in sources] or None, vocab_size, tell_progress)
+    with progress("preparing the corpus") as tell:
+        meta = prepare_corpus(folder, [str(absolute(s)) for s in sources] or None, vocab_size, tell)
     click.echo(
         f"{folder}: {meta['documents']} documents, {meta['train_tokens']:,} training and {meta['val_tokens']:,} "
         f"validation tokens, vocabulary {meta['vocab_size']}, sha256 {meta['sha256'][:12]}"

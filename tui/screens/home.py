@@ -19,10 +19,11 @@ from textual.widgets import Footer, Input, Static
 from core.glance import Glance
 from tui.bindings import KEYS, TITLES, Where, bindings_for
 from tui.cli import sentence_of
-from tui.create import Asked, Tell
+from tui.create import Asked
 from tui.doctor import Row
 from tui.look import look_of
 from tui.palette import Role, style_of
+from tui.progress import Tell
 from tui.screens.ask import AskYes
 from tui.screens.help import HelpScreen
 from tui.screens.new_session import NewSession

@@ -17,10 +17,11 @@ from textual.widgets import Footer, Input, Label, Static
 
 from tui.bindings import Where, bindings_for
 from tui.cli import sentence_of
-from tui.create import Asked, Tell
+from tui.create import Asked
 from tui.doctor import Row
 from tui.look import look_of
 from tui.palette import Role, style_of
+from tui.progress import Tell
 from tui.screens.help import HelpScreen
 from tui.text import clean
 from tui.view.form import (
