@@ -22,7 +22,7 @@ from core.summary import Summary, summarise
 from tui.cli.options import json_option, print_json, session_argument
 from tui.palette import Role
 from tui.text import clean
-from tui.view.home import HomeRow, Order, chosen, home_row, limits_used, progress
+from tui.view.home import HomeRow, Order, chosen, home_row, progress
 from tui.words import analysis_lines, summary_lines
 
 
@@ -59,18 +59,15 @@ def sessions(as_json: bool) -> None:
     width = max(len("session"), *(len(clean(one.name)) for one in found))
     for row in (_HEAD, *(home_row(one) for one in found)):
         sign = " " if row is _HEAD else "●" if row.live else "○"
-        click.echo(
-            f"{row.name:<{width}} {sign} {row.state:<11} {row.best:>6} {row.gain:>7} {row.runs:>7} {row.progress:>15} "
-            f"{row.size:>7} {row.started:<16} {row.by:<18} {row.session}".rstrip()
-        )
+        best = f"{row.state:<11} {row.best:>6} {row.gain:>7} {row.runs:>7} {row.share:>5} {row.of:<11}"
+        line = f"{row.name:<{width}} {sign} {best} {row.size:>7} {row.started:<16} {row.by:<18} {row.session}"
+        click.echo(line.rstrip())
     for one in found:
         if one.fault:
             click.echo(f"{clean(one.name)}: {clean(one.trouble)}", err=True)
 
 
-_HEAD = HomeRow(
-    "id", "session", False, "state", Role.TEXT, "best", "Δ", "progress", "done", "runs", "size", "started", "by"
-)
+_HEAD = HomeRow("id", "session", False, "state", Role.TEXT, "best", "Δ", "done", "", "runs", "size", "started", "by")
 
 
 def _looked_at(folder: SessionFolder) -> Glance:
@@ -103,7 +100,7 @@ def _plain(one: Glance) -> dict[str, Any]:
         "bytes": one.size,
         "created_unix_s": one.created_unix_s,
         "session_limits": msgspec.to_builtins(one.limits),
-        "progress": None if done is None or not limits_used(one) else done.share,
+        "progress": None if done is None else done.share,
     }
 
 

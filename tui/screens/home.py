@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from tui.terminal import TICKS_HZ  # noqa: F401  before textual, which reads its settings at import
 
@@ -12,17 +12,16 @@ from tui.terminal import TICKS_HZ  # noqa: F401  before textual, which reads its
 from rich.text import Text
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import BindingType
-from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Footer, Static
 
 from core.glance import Glance
-from tui.bindings import KEYS, TITLES, Where, bindings_for
+from tui.bindings import KEYS, TITLES, Where, bindings_for, places_in
 from tui.cli import sentence_of
 from tui.create import Asked
 from tui.doctor import Row
-from tui.look import look_of
-from tui.palette import Role, style_of
+from tui.look import charset_of, look_of
+from tui.palette import style_of
 from tui.progress import Tell
 from tui.screens.ask import AskYes
 from tui.screens.help import HelpScreen
@@ -30,35 +29,9 @@ from tui.screens.new_session import NewSession
 from tui.shelf import Sessions
 from tui.text import cut, wrap
 from tui.view.form import Facts
-from tui.view.home import HomeRow, Order, about_lines, chosen, delete_question, home_row
-from tui.widgets.virtual_table import Cell, Column, ListRows, TableView, VirtualTable
-
-_NEW: Final = ""
-"""The key of the row that starts a session: no session has an empty id."""
-
-_WIDE: Final = 118
-_COLUMNS: Final = (
-    Column("session", 12, flex=True),
-    Column("", 1),
-    Column("state", 11),
-    Column("best", 6, align="right"),
-    Column("done", 5, align="right"),
-    Column("size", 6, align="right"),
-    Column("made", 5),
-    Column("by", 18),
-)
-_WIDE_COLUMNS: Final = (
-    Column("session", 20, flex=True),
-    Column("", 1),
-    Column("state", 11),
-    Column("best", 6, align="right"),
-    Column("Δ", 7, align="right"),
-    Column("runs", 7, align="right"),
-    Column("progress", 15, align="right"),
-    Column("size", 7, align="right"),
-    Column("started", 16),
-    Column("by", 18),
-)
+from tui.view.home import Order, about_lines, chosen, delete_question, home_row
+from tui.widgets.session_list import NEW, SessionList
+from tui.widgets.virtual_table import VirtualTable
 
 
 class HomeChoice(NamedTuple):
@@ -96,28 +69,24 @@ class HomeScreen(Screen[None]):
         self._sessions, self._deeds = sessions, deeds
         self._at = at
         self.order = order
-        self._needle = ""
         self._leaving: set[str] = set()
-        self._version = 0
         self._shown: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
         """Top to bottom."""
-        yield VirtualTable(title="sessions", id="sessions", classes="pane")
+        yield SessionList(id="sessions")
         yield Static(id="notice", markup=False)
         yield Static(id="about", markup=False)
-        yield Input(placeholder="filter: words of name, state, executor, researcher", id="filter", compact=True)
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
         """Show what is known at once; the rest comes as it is read."""
-        self.query_one("#filter", Input).display = False
-        self.query_one(VirtualTable).focus()
+        self.query_one(SessionList).focus()
         self.show_sessions()
         self.run_worker(self._sessions.follow(self.show_sessions), group="sessions", exit_on_error=True)
 
     def on_resize(self) -> None:
-        """Other columns in another width."""
+        """Lines are cut to another width."""
         self.show_sessions()
 
     def notify_style_update(self) -> None:
@@ -131,45 +100,20 @@ class HomeScreen(Screen[None]):
         """Show the list as it is now; where nothing changed this costs nothing."""
         if not self.is_mounted:
             return
-        rows = [home_row(one) for one in chosen(self._sessions.glances, self._needle, self.order)]
-        wide = self.size.width >= _WIDE
-        problem = self._sessions.problem
-        shown = (rows, wide, self.order, self._needle, problem, frozenset(self._leaving))
+        table = self.query_one(SessionList)
+        rows = [home_row(one) for one in chosen(self._sessions.glances, table.needle, self.order)]
+        problem, leaving, look = self._sessions.problem, frozenset(self._leaving), look_of(self.app)
+        shown = (rows, self.order, problem, leaving, look)
         if shown != self._shown:
             self._shown = shown
-            self._show_rows(rows, wide=wide)
+            table.show_rows(rows, leaving, self.order, look, plain=charset_of(self.app) == "ascii")
+            if any(row.session == self._at for row in rows):
+                table.go_to(self._at)
+                self._at = ""
             notice = self.query_one("#notice", Static)
             notice.update(problem)
             notice.display = bool(problem)
         self._show_about()
-
-    def _show_rows(self, rows: list[HomeRow], *, wide: bool) -> None:
-        table = self.query_one(VirtualTable)
-        self._version += 1
-        cells = [self._new_cells(wide=wide), *(self._cells(row, wide=wide) for row in rows)]
-        keys = [_NEW, *(row.session for row in rows)]
-        columns = _WIDE_COLUMNS if wide else _COLUMNS
-        table.show(TableView(columns, ListRows(cells, keys), version=self._version, empty=""))
-        if self._at and self._at in keys:
-            table.go_to(self._at)
-            self._at = ""
-        words = self.order.words() + (f", filter: {self._needle}" if self._needle else "")
-        table.border_title = Content(f"sessions {len(rows)}" if rows else "sessions")
-        table.border_subtitle = Content(words)
-
-    def _new_cells(self, *, wide: bool) -> tuple[Cell, ...]:
-        accent = style_of(Role.OBSERVED, look_of(self.app))
-        blank = ("",) * ((len(_WIDE_COLUMNS) if wide else len(_COLUMNS)) - 3)
-        return (Text("new session", accent), Text("+", accent), Text("enter", accent), *blank)
-
-    def _cells(self, row: HomeRow, *, wide: bool) -> tuple[Cell, ...]:
-        look = look_of(self.app)
-        sign = Text("●" if row.live else "○", style_of(Role.OBSERVED if row.live else Role.MUTED, look))
-        state = Text("deleting" if row.session in self._leaving else row.state, style_of(row.role, look))
-        middle: tuple[str, ...] = (row.best, row.share, row.size, row.started[5:10])
-        if wide:
-            middle = (row.best, row.gain, row.runs, row.progress, row.size, row.started)
-        return (row.name, sign, state, *middle, row.by)
 
     def _show_about(self) -> None:
         one = self._one()
@@ -189,7 +133,7 @@ class HomeScreen(Screen[None]):
 
     def _one(self) -> Glance | None:
         """The session under the cursor."""
-        key = self.query_one(VirtualTable).cursor_key
+        key = self.query_one(SessionList).cursor_key
         return next((one for one in self._sessions.glances if one.session == key), None) if key else None
 
     def on_virtual_table_row_highlighted(self, event: VirtualTable.RowHighlighted) -> None:  # noqa: ARG002
@@ -198,7 +142,7 @@ class HomeScreen(Screen[None]):
 
     def on_virtual_table_row_selected(self, event: VirtualTable.RowSelected) -> None:
         """Enter or a click on a session, or on the offer of a new one."""
-        if event.key == _NEW:
+        if event.key == NEW:
             self.action_new()
         else:
             self._open("attach")
@@ -254,19 +198,13 @@ class HomeScreen(Screen[None]):
 
     def action_filter(self) -> None:
         """Type words; enter goes back to the list."""
-        line = self.query_one("#filter", Input)
-        line.display = True
-        self.set_focus(line)
+        table = self.query_one(SessionList)
+        table.focus()
+        table.open_line(table.needle)
 
-    def on_input_changed(self, event: Input.Changed) -> None:
+    def on_session_list_filtered(self) -> None:
         """Filter while it is typed."""
-        self._needle = event.value.strip()
         self.show_sessions()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Back to the list, with the filter as it is."""
-        event.input.display = bool(event.value)
-        self.set_focus(self.query_one(VirtualTable))
 
     def action_order(self) -> None:
         """Sort by something else."""
@@ -288,13 +226,12 @@ class HomeScreen(Screen[None]):
 
     def action_leave(self) -> None:
         """Take the filter away; where there is none, leave."""
-        line = self.query_one("#filter", Input)
-        if not line.display:
+        table = self.query_one(SessionList)
+        if table.needle:
+            table.line_changed("")
+            table.draw_foot()
+        else:
             self.app.exit(None)
-            return
-        line.value = ""
-        line.display = False
-        self.set_focus(self.query_one(VirtualTable))
 
     def _do(self, deed: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Do something that takes a while in a thread; then `done`, or the sentence of its failure."""
@@ -361,9 +298,9 @@ class HomeApp(App[HomeChoice]):
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The table of keys, as commands by name: those of the screen and of each widget in it."""
         for node in (screen, *screen.query("*")):
-            place = getattr(node, "PLACE", None)
+            places = places_in(node)
             for key in KEYS:
-                if place is not None and key.where == place:
+                if key.where in places:
                     says = key.says if node is screen else f"{TITLES[key.where]}: {key.says}"
                     call = partial(self.run_action, key.action, default_namespace=node)
                     yield SystemCommand(says[0].upper() + says[1:], key.shown, call)

@@ -194,7 +194,8 @@ class NewSession(Screen[None]):
             return
         self._say_wrong(refused.field, sentence)
         self.set_focus(self.query_one(f"#{refused.field}"))
-        self.call_after_refresh(self.query_one(f"#row-{refused.field}").scroll_visible, animate=False)
+        wrong = self.query_one(f"#wrong-{refused.field}")
+        self.call_after_refresh(lambda: self.call_after_refresh(wrong.scroll_visible, animate=False))
 
     def _tell(self, share: float, text: str) -> None:
         self._say(f"{clean(text)}" + (f" {share:.0%}" if share else ""), Role.WAITING)

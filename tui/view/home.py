@@ -25,8 +25,8 @@ _ROLES: Final[dict[str, Role]] = {
 
 
 class HomeRow(NamedTuple):
-    """A session as words. `best` is its best confirmed val_bpb, `gain` that against its baseline, `share` `progress`
-    where there is little room.
+    """A session as words. `best` is its best confirmed val_bpb, `gain` that against its baseline, `share` how much is
+    done `of` its limit; without one that is the time so far.
     """
 
     session: str
@@ -36,8 +36,8 @@ class HomeRow(NamedTuple):
     role: Role
     best: str
     gain: str
-    progress: str
     share: str
+    of: str
     runs: str
     size: str
     started: str
@@ -102,10 +102,10 @@ ORDERS: Final[dict[str, Callable[[Glance], Any]]] = {
 
 
 class Done(NamedTuple):
-    """How much of a limit is used: the share (0 to 1, or more), and in words."""
+    """How much of a limit is used: the share (0 to 1, or more), and the limit in words."""
 
     share: float
-    words: str
+    of: str
 
 
 def chosen(glances: Sequence[Glance], needle: str, order: Order) -> list[Glance]:
@@ -123,6 +123,7 @@ def home_row(one: Glance) -> HomeRow:
     best = summary.best if summary is not None else None
     gain = best.confirmed - best.baseline if best and best.confirmed is not None and best.baseline is not None else None
     done = progress(one)
+    seconds = summary.seconds if summary is not None else 0.0
     role = Role.FAILED if word in FAULTS else _ROLES.get(word, Role.TEXT)
     return HomeRow(
         session=one.session,
@@ -132,8 +133,8 @@ def home_row(one: Glance) -> HomeRow:
         role=role,
         best=score_words(best.confirmed) if best is not None else "",
         gain=delta_words(gain) if gain else "",
-        progress=done.words if done is not None else "",
-        share="" if done is None else f"{done.share:.0%}" if limits_used(one) else done.words,
+        share="" if done is None else f"{done.share:.0%}",
+        of=clock_words(seconds) if done is None and seconds else "" if done is None else f"of {done.of}",
         runs=f"{summary.runs.finished:,}" if summary is not None and summary.runs.submitted else "",
         size=size_words(one.size),
         started=started_words(one),
@@ -161,19 +162,15 @@ def started_words(one: Glance) -> str:
 
 
 def progress(one: Glance) -> Done | None:
-    """How much of the limit that is nearest is used; without one, how long the session has worked."""
-    if one.summary is None:
-        return None
+    """How much of the limit that is nearest is used; None without a limit."""
     used = limits_used(one)
-    if used:
-        share, limit = max(used, key=lambda each: each[0])
-        return Done(share, f"{share:.0%} of {limit}")
-    return Done(0.0, clock_words(one.summary.seconds) if one.summary.seconds else "")
+    return Done(*max(used)) if used else None
 
 
 def limits_used(one: Glance) -> list[tuple[float, str]]:
     """Of each limit, the share that is used (runs under way count) and what it is."""
-    assert one.summary is not None
+    if one.summary is None:
+        return []
     summary, limits = one.summary, one.limits
     runs = summary.runs.submitted - summary.runs.queued
     found = (
