@@ -14,7 +14,7 @@ import msgspec
 
 from core.control import EngineGone
 from core.figures import Figures, ask_figures
-from core.glance import Glance, glance, with_figures
+from core.glance import Glance, glance, traces, with_figures
 from core.session import SessionError, SessionFolder, disk_bytes, empty_trash, session_folders
 
 _LOOK_S: Final = 2.0
@@ -63,6 +63,7 @@ class Shelf:
         self._known: dict[str, Glance] = {}
         self._answered_s: dict[str, float] = {}
         self._sized_s: dict[str, float] = {}
+        self._looks: dict[str, tuple[tuple[object, ...], Glance]] = {}
         self._news = asyncio.Event()
         self._looking = asyncio.Lock()
 
@@ -77,8 +78,9 @@ class Shelf:
                 await asyncio.sleep(_LOOK_S)
         finally:
             reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
             if self._helper is not None:
-                self._helper.close()
+                await self._helper.close()
 
     async def look(self) -> bool:
         """One look at all folders; engines are asked together, so that a silent one holds up nothing."""
@@ -89,8 +91,8 @@ class Shelf:
                 self.problem = ""
             except SessionError as error:
                 folders, self.problem = [], str(error)
-            looks = await asyncio.to_thread(lambda: [glance(folder) for folder in folders])
-            seen = [self._merged(now) for now in looks]
+            looks = await asyncio.to_thread(lambda: [self._look_at(folder) for folder in folders])
+            seen = [self._merged(now, fresh=fresh) for now, fresh in looks]
             self._known = {one.session: one for one in seen}
             self._sort()
             self._news.set()
@@ -99,11 +101,23 @@ class Shelf:
             self._sort()
             return before != (self.glances, self.problem)
 
-    def _merged(self, now: Glance) -> Glance:
+    def _look_at(self, folder: SessionFolder) -> tuple[Glance, bool]:
+        """A glance, and whether it may be another one than at the last look."""
+        traces_now = traces(folder)
+        last = self._looks.get(folder.path.name)
+        if last is not None and last[0] == traces_now:
+            return last[1], False
+        now = glance(folder)
+        self._looks[folder.path.name] = (traces_now, now)
+        return now, True
+
+    def _merged(self, now: Glance, *, fresh: bool) -> Glance:
         """A look, with what was known before for as long as it may hold."""
         before = self._known.get(now.session)
         if before is None:
             return now
+        if not fresh and before.live == now.live:
+            return before
         changed = before.stamp != now.stamp
         if changed and not now.live:
             self._sized_s.pop(now.session, None)
@@ -144,7 +158,7 @@ class Shelf:
                 self._take(one, figures)
                 changed()
             if self._helper is not None:
-                self._helper.close()
+                await self._helper.close()
             while (one := self._unmeasured()) is not None:
                 size = await asyncio.to_thread(disk_bytes, _path(one))
                 self._sized_s[one.session] = time.monotonic()
@@ -204,15 +218,16 @@ class _Helper:
             await process.stdin.drain()
             return msgspec.json.decode(await process.stdout.readline(), type=Figures)
         except (OSError, ValueError, msgspec.DecodeError):
-            self.close()
+            await self.close()
             return _unreadable(folder)
 
-    def close(self) -> None:
-        """Let go of the process; it has nothing to lose."""
-        if self._process is not None:
+    async def close(self) -> None:
+        """End the process; it has nothing to lose."""
+        process, self._process = self._process, None
+        if process is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            self._process = None
+                process.kill()
+            await process.communicate()
 
 
 def _path(one: Glance) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
 from tui.terminal import TICKS_HZ  # noqa: F401  before textual, which reads its settings at import
 
@@ -29,9 +29,11 @@ from tui.screens.new_session import NewSession
 from tui.shelf import Sessions
 from tui.text import cut, wrap
 from tui.view.form import Facts
-from tui.view.home import Order, about_lines, chosen, delete_question, home_row
+from tui.view.home import HomeRow, Order, about_lines, chosen, delete_question, home_row
 from tui.widgets.session_list import NEW, SessionList
 from tui.widgets.virtual_table import VirtualTable
+
+_GATHER_S: Final = 0.1
 
 
 class HomeChoice(NamedTuple):
@@ -71,6 +73,8 @@ class HomeScreen(Screen[None]):
         self.order = order
         self._leaving: set[str] = set()
         self._shown: tuple[object, ...] = ()
+        self._rows: dict[str, tuple[Glance, HomeRow]] = {}
+        self._due = False
 
     def compose(self) -> ComposeResult:
         """Top to bottom."""
@@ -83,7 +87,7 @@ class HomeScreen(Screen[None]):
         """Show what is known at once; the rest comes as it is read."""
         self.query_one(SessionList).focus()
         self.show_sessions()
-        self.run_worker(self._sessions.follow(self.show_sessions), group="sessions", exit_on_error=True)
+        self.run_worker(self._sessions.follow(self._news), group="sessions", exit_on_error=True)
 
     def on_resize(self) -> None:
         """Lines are cut to another width."""
@@ -96,12 +100,29 @@ class HomeScreen(Screen[None]):
             self._shown = ()
             self.show_sessions()
 
+    def _news(self) -> None:
+        """Show what is new together with what comes right behind it: a list that is filled has news by the hundred."""
+        if not self._due:
+            self._due = True
+            self.set_timer(_GATHER_S, self._show_news)
+
+    def _show_news(self) -> None:
+        self._due = False
+        self.show_sessions()
+
+    def _row(self, one: Glance) -> HomeRow:
+        """A session in words; they hold as long as nothing is known anew."""
+        known = self._rows.get(one.session)
+        if known is None or known[0] is not one:
+            self._rows[one.session] = known = (one, home_row(one))
+        return known[1]
+
     def show_sessions(self) -> None:
         """Show the list as it is now; where nothing changed this costs nothing."""
         if not self.is_mounted:
             return
         table = self.query_one(SessionList)
-        rows = [home_row(one) for one in chosen(self._sessions.glances, table.needle, self.order)]
+        rows = [self._row(one) for one in chosen(self._sessions.glances, table.needle, self.order)]
         problem, leaving, look = self._sessions.problem, frozenset(self._leaving), look_of(self.app)
         shown = (rows, self.order, problem, leaving, look)
         if shown != self._shown:

@@ -82,6 +82,7 @@ class NewSession(Screen[None]):
         """Every field that can be seen; those that mean nothing with the present choices are hidden."""
         with Fields(id="fields", classes="pane") as box:
             box.border_title = "new session"
+            box.border_subtitle = "enter starts it"
             for field in every_field(self._facts):
                 with Vertical(id=f"row-{field.name}", classes="row"):
                     with Horizontal(classes="line"):
