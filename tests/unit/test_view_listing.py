@@ -164,7 +164,7 @@ def test_titles_say_order_filter_and_counts() -> None:
     listing = Listing()
     wish = Wish(order="best", filter=parse_filter("  kept   -e1 "))
     count = len(listing.show(STATE, wish, 0.0))
-    assert listing.title(wish) == f"best first · {count} of 24 /kept -e1"
+    assert listing.title(wish) == f"{count} of 24 /kept -e1 · best first"
     listing.show(STATE, Wish(), 0.0)
     assert listing.title(Wish()) == ""
     assert listing.title(Wish(reverse=True)) == "oldest first"

@@ -6,6 +6,7 @@ from typing import Literal
 
 from core.replay import Mark, ReplaySource
 from tui.acting.base import ActingApp
+from tui.messages import MomentWanted
 from tui.widgets.replay_bar import ReplayBar
 
 
@@ -48,6 +49,14 @@ class TimeActions(ActingApp):
     def on_replay_bar_seek_requested(self, event: ReplayBar.SeekRequested) -> None:
         """A click on the bar."""
         self.replay().seek_fraction(event.fraction)
+        self.show_source()
+
+    def on_moment_wanted(self, event: MomentWanted) -> None:
+        """Something on the screen names a moment that is to be seen."""
+        if event.n is None:
+            self.replay().seek_time(event.t_s)
+        else:
+            self.replay().seek_event(event.n)
         self.show_source()
 
     def replay(self) -> ReplaySource:

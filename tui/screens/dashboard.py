@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -19,17 +19,21 @@ from tui.screens.panes import PaneScreen
 from tui.view.answer import Answer, tail_blocks
 from tui.view.curve import CurveView, curve_view
 from tui.view.detail import detail_view
-from tui.view.devices import devices_view
+from tui.view.devices import Made, devices_view
 from tui.view.listing import Listing, is_header
 from tui.view.model import model_line
+from tui.view.targets import Subject
 from tui.view.transcript import transcript_view
 from tui.view.verdicts import Told, phase_words, verdicts_view
 from tui.widgets.curve import Curve
 from tui.widgets.detail_pane import DetailPane
-from tui.widgets.device_grid import DeviceGrid
+from tui.widgets.device_grid import DeviceGrid, name_of
 from tui.widgets.experiment_list import ExperimentList, columns
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import TableView
+
+_READ_ON_S: Final = 0.005
+"""Between two parts of a long list that is put together: keys come first."""
 
 
 class Dashboard(PaneScreen):
@@ -54,6 +58,7 @@ class Dashboard(PaneScreen):
         self._answer = answer
         self._model_line = ""
         self._curve_view: CurveView | None = None
+        self._devices_made = Made()
         self._told: tuple[Told, ...] | None = None
         self._phase = ""
         self._listing = Listing()
@@ -82,14 +87,14 @@ class Dashboard(PaneScreen):
         state = source.state
         if self.in_view("devices"):
             self.query_one(DeviceGrid).show(
-                devices_view(state, source.now_s, engine_alive=source.mode != "engine gone")
+                devices_view(state, source.now_s, engine_alive=source.mode != "engine gone", made=self._devices_made)
             )
         if self.in_view("reasoning"):
             self._show_reasoning(source, changed=changed)
-        if self.in_view("experiments") and (changed or self._listing.behind):
-            self._show_experiments(source)
         if not changed:
             return
+        if self.in_view("experiments"):
+            self._show_experiments(source)
         if self.in_view("curve"):
             self._curve_view = curve_view(state, self._curve_view)
             self.query_one(Curve).show(self._curve_view)
@@ -97,6 +102,14 @@ class Dashboard(PaneScreen):
             self._show_detail(source)
         if self.in_view("verdicts"):
             self._show_verdicts(verdicts_view(state))
+
+    def under_cursor(self) -> Subject | None:
+        """A row of the experiments, which may be the header of a design, or a device."""
+        if self._active == "devices":
+            row = self.query_one(DeviceGrid).cursor_row
+            return None if row is None else Subject("device", name_of(row))
+        key = self.query_one(ExperimentList).cursor_key if self._active in ("experiments", "experiment") else None
+        return None if key is None else Subject("design" if is_header(key) else "experiment", key)
 
     def on_curve_run_selected(self, event: Curve.RunSelected) -> None:
         """From a point of the curve to its experiment."""
@@ -106,7 +119,7 @@ class Dashboard(PaneScreen):
 
     def on_experiment_list_wished(self) -> None:
         """Another order, filter or grouping shows at once."""
-        if self._source is not None:
+        if self._source is not None and self.in_view("experiments"):
             self._show_experiments(self._source)
             self.on_virtual_table_row_highlighted()
 
@@ -127,10 +140,13 @@ class Dashboard(PaneScreen):
         count = len(source.state.ledger.experiments)
         empty = "no experiment fits the filter" if count else "no experiments yet"
         pane.show(TableView(columns(count), rows, version=self._listing.version, empty=empty))
+        pane.show_fitting(self._listing.fitting(pane.wish))
         name = f"{list(self.PANES).index('experiments') + 1} {self.PANES['experiments']}"
         title = Content(" · ".join(filter(None, (name, self._listing.title(pane.wish)))))
         if pane.border_title != title:
             pane.border_title = title
+        if self._listing.behind and not pane.wish.plain:
+            self.set_timer(_READ_ON_S, self.on_experiment_list_wished)
 
     def _show_detail(self, source: Source) -> None:
         """The experiment under the list's cursor; over a design's header the last one stays."""

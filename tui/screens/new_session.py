@@ -84,7 +84,7 @@ class NewSession(Screen[None]):
             box.border_title = "new session"
             box.border_subtitle = "enter starts it"
             for field in every_field(self._facts):
-                with Vertical(id=f"row-{field.name}", classes="row"):
+                with Vertical(id=f"row-{field.name}", classes="field"):
                     with Horizontal(classes="line"):
                         yield Label(field.label, classes="label", markup=False)
                         yield self._entry(field)

@@ -112,7 +112,7 @@ def waiting_runs(state: SessionState) -> dict[str, Waiting]:
 
 def cells_of(row: ExperimentRow, now_s: float, *, look: Look = "dark") -> tuple[str | Text, ...]:
     """A row as cells: id, sign, val_bpb or status, delta, runs, class, device-minutes, age, design, title."""
-    measure = score_words(row.val_bpb) or row.status
+    measure = score_words(row.val_bpb) or row.status.removesuffix(" early")
     return (
         row.exp,
         Text(row.sign, style_of(row.role, look)),

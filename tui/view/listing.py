@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
@@ -35,7 +36,7 @@ ORDERS: Final[dict[Order, tuple[str, str]]] = {
 }
 """What each order is called, and what its reverse."""
 
-AT_ONCE: Final = 10_000
+AT_ONCE: Final = 5_000
 """So many experiments are read at a time: a list of any length is put together over several looks, none of them long.
 """
 
@@ -162,6 +163,7 @@ class Listing:
         self._wish: Wish | None = None
         self._keys: list[tuple[float, int]] = []
         self._left: list[bool] = []
+        self._designs: list[str] = []
         self._sorted: list[int] = []
         self._entries: list[int] = []
         self._groups: list[Group] = []
@@ -195,21 +197,22 @@ class Listing:
 
     def title(self, wish: Wish) -> str:
         """What is listed and how, for a border; empty for the list as it comes."""
-        parts = []
+        parts = [f"{self.fitting(wish)} /{wish.filter.text}"] if wish.filter.tests else []
         if wish.order != "newest" or wish.reverse:
             parts.append(ORDERS[wish.order][wish.reverse])
-        if wish.grouped:
-            parts.append("by design")
-        total = len(self.state.ledger.experiments)
-        if wish.filter.tests:
-            parts.append(f"{self._count:,} of {total:,} /{wish.filter.text}")
+        parts += ["by design"] if wish.grouped else []
         if self.behind and not wish.plain:
-            parts.append(f"reading {len(self.rows) / total:.0%}")
+            parts.append(f"reading {len(self.rows) / len(self.state.ledger.experiments):.0%}")
         return " · ".join(parts)
+
+    def fitting(self, wish: Wish) -> str:
+        """How many experiments fit the filter, of how many; empty without one."""
+        return f"{self._count:,} of {len(self.state.ledger.experiments):,}" if wish.filter.tests else ""
 
     def _forget(self) -> None:
         self._ledger, self._wish = None, None
-        self.rows, self._keys, self._left, self._sorted, self._entries, self._groups = [], [], [], [], [], []
+        self.rows, self._keys, self._left, self._designs = [], [], [], []
+        self._sorted, self._entries, self._groups = [], [], []
 
     def _read(self, state: SessionState) -> set[int]:
         """Take in what changed since the last look; returns the places of experiments that read otherwise now."""
@@ -223,6 +226,7 @@ class Listing:
             self.rows[place] = self._row(place)
         for place in range(len(self.rows), min(len(self.rows) + AT_ONCE, len(ledger.experiments))):
             self.rows.append(self._row(place))
+            self._designs.append(self.rows[-1].design)
             changed.add(place)
         return changed
 
@@ -265,14 +269,10 @@ class Listing:
 
     def _grouped(self, places: list[int]) -> list[Group]:
         """Designs in the order of their first experiments."""
-        groups: dict[str, Group] = {}
+        members: defaultdict[str, list[int]] = defaultdict(list)
         for place in places:
-            design = self.rows[place].design
-            group = groups.get(design)
-            if group is None:
-                group = groups[design] = Group(design, [])
-            group.members.append(place)
-        return list(groups.values())
+            members[self._designs[place]].append(place)
+        return [Group(name, found) for name, found in members.items()]
 
 
 def _flattened(groups: list[Group], folded: frozenset[str]) -> list[int]:

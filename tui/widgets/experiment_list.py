@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from textual import events
 from textual.binding import BindingType
 from textual.message import Message
 
@@ -25,7 +26,7 @@ _COLUMNS: Final = (
     Column("", 1),
     Column("val_bpb", 9),
     Column("Δ", 7, align="right"),
-    Column("runs", 4, align="right"),
+    Column("runs", 5, align="right"),
     Column("class", 10, at_least=100),
     Column("min", 5, align="right", at_least=100),
     Column("age", 4, align="right", at_least=70),
@@ -39,6 +40,7 @@ class ExperimentList(VirtualTable, PromptLine):
 
     PLACE: ClassVar[Where] = "experiments"
     BINDINGS: ClassVar[list[BindingType]] = bindings_for(PLACE)
+    OPENS: ClassVar[str] = "filter"
 
     @dataclass
     class Wished(Message):
@@ -49,6 +51,17 @@ class ExperimentList(VirtualTable, PromptLine):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.wish = Wish()
+        self._fitting = ""
+
+    def show_fitting(self, words: str) -> None:
+        """How many experiments fit the filter, as `34 of 910`."""
+        if words != self._fitting:
+            self._fitting = words
+            self.draw_foot()
+
+    def line_note(self) -> str:
+        """How many experiments fit."""
+        return self._fitting
 
     def action_order(self) -> None:
         """The next order."""
@@ -64,7 +77,7 @@ class ExperimentList(VirtualTable, PromptLine):
 
     def action_filter(self) -> None:
         """Type a filter, or go on with the one there is."""
-        self.focus()
+        self.screen.set_focus(self)
         self.open_line(self.wish.filter.text)
 
     def action_select(self) -> None:
@@ -76,6 +89,13 @@ class ExperimentList(VirtualTable, PromptLine):
             self._want(self.wish.fold(key))
         else:
             self.post_message(ExperimentChosen(key))
+
+    def on_key(self, event: events.Key) -> None:
+        """Escape takes a filter away before it does anything else."""
+        if event.key == "escape" and self._typed is None and self.wish.filter.text:
+            self.line_changed("")
+            event.stop()
+            event.prevent_default()
 
     def line_changed(self, text: str) -> None:
         """The list follows what is typed."""

@@ -27,6 +27,7 @@ class Finding(PromptLine):
 
     PLACE: ClassVar[Where] = "find"
     BINDINGS: ClassVar[list[BindingType]] = bindings_for(PLACE)
+    OPENS: ClassVar[str] = "find"
     _sought = ""
 
     def seek(self, pattern: re.Pattern[str] | None) -> None:
@@ -48,7 +49,7 @@ class Finding(PromptLine):
 
     def action_find(self) -> None:
         """Type what to look for."""
-        self.focus()
+        self.screen.set_focus(self)
         self.open_line()
 
     def action_find_next(self, by: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual import events
 from textual.content import Content
 from textual.widget import Widget
@@ -17,6 +19,9 @@ class PromptLine(Widget):
     While the line is open, printable keys go into it and nowhere else; all other keys do what they always do. Enter
     keeps what was typed, escape drops it. The owner hears of every change at once.
     """
+
+    OPENS: ClassVar[str] = ""
+    """The action that opens the line."""
 
     # Not in a constructor: those of the classes beside this one take other arguments.
     _typed: str | None = None
@@ -71,8 +76,16 @@ class PromptLine(Widget):
         return self._typed is not None and character is not None and character.isprintable()
 
     def on_key(self, event: events.Key) -> None:
-        """What is typed goes into the open line."""
+        """What is typed goes into the open line.
+
+        The key that opens it is obeyed here and not by the app, where it would arrive behind the keys that follow it.
+        """
         if self._typed is None:
+            active = self.screen.active_bindings.get(event.key)
+            if active is not None and active.node is self and active.binding.action == self.OPENS:
+                getattr(self, f"action_{self.OPENS}")()
+                event.stop()
+                event.prevent_default()
             return
         typed = self._typed
         if event.key in ("enter", "escape"):
