@@ -13,6 +13,7 @@ from core.events import RunFinished, Verdict
 from core.journal import START, JournalDamaged, Position, Tail
 from core.journal.reader import Placed
 from core.keyframe import Keyframe, keyframe, restore
+from core.moment import Moment
 from core.reduce import apply
 from core.state import SessionState
 
@@ -22,7 +23,7 @@ KEYFRAME_EVERY: Final = 2_000
 FRAME_BYTES_PER_EVENT: Final = 50
 """Keyframes of large sessions lie further apart, so that all of them take at most so much memory per event."""
 
-SPEEDS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+SPEEDS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10_000)
 """Session seconds per second that a replay can run at."""
 
 WATCHABLE_S: Final = 120.0
@@ -176,6 +177,8 @@ class ReplaySource:
             return grown
         self._now_s = min(self.span_s, self._now_s + passed_s * self.speed)
         self._behind = not self._fold_until_time(self._now_s, limit)
+        if self._behind:  # what is on show must not be older than the time beside it: then time goes slower
+            self._now_s = self.state.now.t_s
         if not self._behind and self.position == self.last:
             self.playing = False
         return True
@@ -222,6 +225,13 @@ class ReplaySource:
     def seek_fraction(self, fraction: float) -> None:
         """Go to a share of the session's time, 0 to 1."""
         self.seek_time(fraction * self.span_s)
+
+    def seek(self, moment: Moment) -> None:
+        """Go to a moment that a person named (cut to what there is)."""
+        if moment.kind == "event":
+            self.seek_event(round(moment.value))
+        else:
+            self.seek_time(moment.value)
 
     def go_to_end(self) -> None:
         """Go to the newest event known."""
