@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-train test lint types imports unit wheel bench bench-research clean help
+.PHONY: pictures demo demo-train test lint types imports unit wheel bench bench-research clean help
 
 help:
 	@echo "make demo        a simulated session of 8 h on 13 H100 and 3 H200, in seconds; needs no torch"
 	@echo "make demo-train  a real training session on this machine (about 12 minutes on 2 cores)"
 	@echo "make test        linters, types, import rules, all tests, and a session from the built wheel"
 	@echo "make bench       measure speed and memory, and print the table of docs/benchmarks.md"
+	@echo "make pictures    draw the pictures of the screen that README and docs show"
 	@echo "make bench-research  compare the researchers (an hour and a half on one core; goes on where it was stopped)"
 
 # The program alone is enough for the simulated session; training and development take much more.
@@ -49,6 +50,9 @@ unit: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench
+
+pictures: $(VENV)/.installed
+	$(BIN)/python -m bench.pictures
 
 bench-research: $(VENV)/.installed
 	$(BIN)/python -m bench.research --jobs 2 --resume build/bench-research

@@ -64,8 +64,8 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
 
     TITLE = "autoresearch-tui"
     CSS_PATH = "app.tcss"
-    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (100, "-normal")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (12, "-tall")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (100, "-normal"), (180, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (12, "-tall"), (45, "-high")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = bindings_for("everywhere", "time")
 
     def __init__(

@@ -73,6 +73,7 @@ KEYS: Final = (
     Key("third", "3", "pane(3)", "third pane", "panes"),
     Key("fourth", "4", "pane(4)", "fourth pane", "panes"),
     Key("fifth", "5", "pane(5)", "fifth pane", "panes"),
+    Key("sixth", "6", "pane(6)", "sixth pane", "panes"),
     Key("zoom", "z", "zoom", "give the pane all the room", "panes", footer="zoom"),
     Key("previous", "h,left", "step(-1)", "previous run", "curve"),
     Key("next", "l,right", "step(1)", "next run", "curve"),

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import click
 import msgspec
 
 from core.events import Limits
@@ -241,6 +240,7 @@ def _real_profile(asked: Asked) -> Profile:
 def _corpus(asked: str | None) -> tuple[Path, str]:
     """The corpus to train on, prepared now if it is the default one and missing. Raises UserError."""
     from tui.corpus import corpus_path, prepare, read_meta
+    from tui.progress import progress
 
     if asked is not None:
         folder = absolute(asked)
@@ -251,8 +251,8 @@ def _corpus(asked: str | None) -> tuple[Path, str]:
     folder = corpus_path()
     meta = read_meta(folder)
     if meta is None:
-        click.echo("preparing the corpus from this Python's standard library (once)", err=True)
-        meta = prepare(folder, None, 256, lambda _fraction, _text: None)
+        with progress("preparing the corpus from this Python's standard library (once)") as tell:
+            meta = prepare(folder, None, 256, tell)
     return folder, str(meta["sha256"])
 
 

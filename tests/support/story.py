@@ -46,7 +46,7 @@ class Story:
         self.events: list[AnyEvent] = []
         self.t_s = 0.0
         self._rng = random.Random(seed)  # a fixed seed, for tests
-        self._progress = progress
+        self.progress = progress
         self._devices = [f"gpu{index}" for index in range(devices)]
         self._runs = 0
         self._exps = 0
@@ -132,7 +132,7 @@ class Story:
 
     def advance(self, run: str, share: int) -> None:
         """One progress sample: `share` of `progress` + 1 parts of the budget are spent."""
-        frac = share / (self._progress + 1)
+        frac = share / (self.progress + 1)
         loss = 3.2 - 0.9 * frac + self._rng.uniform(-0.02, 0.02)
         self.add(
             RunProgress(
@@ -145,7 +145,7 @@ class Story:
                 util=0.93,
                 mem_mb=44_000.0,
             ),
-            BUDGET_S / (self._progress + 1) / max(1, len(self._devices)),
+            BUDGET_S / (self.progress + 1) / max(1, len(self._devices)),
         )
 
     def finish(self, run: str, val_bpb: float | None, *, reason: str = "", tier: str = "scored") -> None:
@@ -154,7 +154,7 @@ class Story:
             RunFinished(
                 run=run,
                 attempt=f"{run}.1",
-                seq=2 + self._progress,
+                seq=2 + self.progress,
                 outcome="ok" if val_bpb is not None else "crash",
                 val_bpb=val_bpb,
                 tier=tier if val_bpb is not None else None,
@@ -217,7 +217,7 @@ class Story:
             reason: RunReason = "baseline" if baseline else "screen" if seed == 0 else "confirm"
             device = self._devices[(self._runs + seed) % len(self._devices)]
             started.append(self.start(exp, seed, device, reason))
-        for share in range(1, self._progress + 1):
+        for share in range(1, self.progress + 1):
             for run in started:
                 self.advance(run, share)
         deltas: list[float] = []

@@ -159,6 +159,22 @@ async def test_a_narrow_terminal_shows_one_pane_and_tabs(tmp_path: Path) -> None
         await reads(app, pilot, "[2 devices]")
 
 
+async def test_a_large_terminal_shows_three_columns_and_the_experiment_under_the_cursor(tmp_path: Path) -> None:
+    async with on_screen(live(tmp_path, session(experiments=20)), size=(200, 60)) as (app, pilot):
+        await press(pilot, "4", "j")
+        await reads(app, pilot, "1 val_bpb", "3 reasoning", "5 verdicts", "6 e19 ", "hypothesis")
+        regions = [app.screen.query_one(f"#{pane}").region for pane in Dashboard.PANES]
+        assert len({region.x for region in regions}) == 3
+        assert not any(a.overlaps(b) for a in regions for b in regions if a is not b)
+        await pilot.resize_terminal(120, 40)
+        await reads(app, pilot, "4 experiments")
+        assert "6 e19" not in text_of(app)
+        await press(pilot, "6")
+        await reads(app, pilot, "[6 experiment]", "hypothesis")
+        await press(pilot, "z")
+        await reads(app, pilot, "1 val_bpb", "5 verdicts")
+
+
 async def test_z_gives_a_pane_all_the_room_and_takes_it_back(tmp_path: Path) -> None:
     async with on_screen(live(tmp_path, session(experiments=9))) as (app, pilot):
         await press(pilot, "3", "z")

@@ -32,7 +32,7 @@ async def shown(pilot: Pilot[None], *keys: str) -> None:
         await pilot.pause()
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=["80x24", "120x40", "200x60"])
 def test_the_session_at_a_glance(snap_compare: Callable[..., bool], tmp_path: Path, size: tuple[int, int]) -> None:
     assert snap_compare(app_of(tmp_path), terminal_size=size, run_before=shown)
 

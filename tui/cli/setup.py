@@ -24,10 +24,12 @@ def prepare(sources: tuple[str, ...], vocab_size: int, out: str | None) -> None:
     """Prepare a corpus to train on. Without options: the sources of Python's standard library, nothing to download."""
     from tui.corpus import DEFAULT, corpus_path
     from tui.corpus import prepare as prepare_corpus
+    from tui.progress import progress
 
     default = not sources and vocab_size == 256
     folder = absolute(out) if out else corpus_path(DEFAULT if default else _name(sources, vocab_size))
-    meta = prepare_corpus(folder, [str(absolute(s)) for s in sources] or None, vocab_size, _tell)
+    with progress("preparing the corpus") as tell:
+        meta = prepare_corpus(folder, [str(absolute(s)) for s in sources] or None, vocab_size, tell)
     click.echo(
         f"{folder}: {meta['documents']} documents, {meta['train_tokens']:,} training and {meta['val_tokens']:,} "
         f"validation tokens, vocabulary {meta['vocab_size']}, sha256 {meta['sha256'][:12]}"
@@ -55,7 +57,3 @@ def doctor(train_python: str | None, as_json: bool) -> int:
 def _name(sources: tuple[str, ...], vocab_size: int) -> str:
     first = Path(sources[0]).resolve().name if sources else "stdlib"
     return f"{first}-{vocab_size}"
-
-
-def _tell(fraction: float, text: str) -> None:
-    click.echo(f"{fraction:4.0%} {text}", err=True)

@@ -18,12 +18,14 @@ from tui.palette import Look, style_of
 from tui.screens.panes import PaneScreen
 from tui.view.answer import Answer, tail_blocks
 from tui.view.curve import CurveView, curve_view
+from tui.view.detail import detail_view
 from tui.view.devices import devices_view
 from tui.view.experiments import ExperimentTable
 from tui.view.model import model_line
 from tui.view.transcript import transcript_view
 from tui.view.verdicts import Told, phase_words, verdicts_view
 from tui.widgets.curve import Curve
+from tui.widgets.detail_pane import DetailPane
 from tui.widgets.device_grid import DeviceGrid
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import Column, TableView, VirtualTable
@@ -51,7 +53,9 @@ class Dashboard(PaneScreen):
         "reasoning": "reasoning",
         "experiments": "experiments",
         "verdicts": "verdicts",
+        "experiment": "experiment",
     }
+    WIDE_ONLY: ClassVar[frozenset[str]] = frozenset({"experiment"})
 
     def __init__(self, answer: Answer | None = None) -> None:
         super().__init__()
@@ -67,8 +71,18 @@ class Dashboard(PaneScreen):
         yield Transcript(id="reasoning")
         yield DeviceGrid(title="2 devices", id="devices")
         yield VirtualTable(id="experiments")
+        yield DetailPane(id="experiment")
         with VerticalScroll(id="verdicts"):
             yield Static(id="verdicts-text")
+
+    def on_resize(self) -> None:
+        """Side by side in three columns, devices stand below the curve; in two, beside the experiments."""
+        devices, experiments = self.query_one(DeviceGrid), self.query_one(VirtualTable)
+        order = [child for child in self.query_one("#panes").children if child in (devices, experiments)]
+        if self.wide != (order[0] is experiments):
+            first, second = (experiments, devices) if self.wide else (devices, experiments)
+            self.query_one("#panes").move_child(first, before=second)
+        super().on_resize()
 
     def project(self, source: Source, *, changed: bool) -> None:
         """Project to the panes in view."""
@@ -88,6 +102,9 @@ class Dashboard(PaneScreen):
             rows = ExperimentTable(state)
             view = TableView(_COLUMNS, rows, version=self.next_version(), empty="no experiments yet")
             self.query_one(VirtualTable).show(view)
+        if self.in_view("experiment"):
+            exp = self.query_one(VirtualTable).cursor_key
+            self.query_one(DetailPane).show(None if exp is None else detail_view(state, exp, source.now_s))
         if self.in_view("verdicts"):
             self._show_verdicts(verdicts_view(state))
 
@@ -100,6 +117,12 @@ class Dashboard(PaneScreen):
     def on_virtual_table_row_selected(self, event: VirtualTable.RowSelected) -> None:
         """From a row of the list to its experiment."""
         self.post_message(ExperimentChosen(event.key))
+
+    def on_virtual_table_row_highlighted(self, event: VirtualTable.RowHighlighted) -> None:
+        """What stands beside the list is the experiment under its cursor."""
+        if self.in_view("experiment") and self._source is not None:
+            state, now_s = self._source.state, self._source.now_s
+            self.query_one(DetailPane).show(detail_view(state, event.key, now_s))
 
     def on_device_grid_device_selected(self, event: DeviceGrid.DeviceSelected) -> None:
         """From a device to the experiment that it works on."""

@@ -20,7 +20,7 @@ from tui.look import look_of
 from tui.palette import style_of
 from tui.screens.panes import PaneScreen
 from tui.text import clean, cut
-from tui.view.detail import DetailView, detail_view
+from tui.view.detail import DetailView, about_text, detail_view
 from tui.view.loss import loss_view
 from tui.view.words import score_words
 from tui.widgets.diff import Diff
@@ -158,12 +158,3 @@ class ExperimentScreen(PaneScreen):
             self._read_at_s = source.now_s
             read = partial(self._logs, self._attempt, LOG_BYTES)
             self.run_worker(read, group="log", thread=True, exclusive=True, exit_on_error=False)
-
-
-def about_text(view: DetailView) -> Text:
-    """The words about an experiment, verdict first."""
-    text = Text("\n".join(view.verdict) + "\n")
-    for label, words in view.about:
-        text.append(f"\n{label}  ", style="bold")
-        text.append(words)
-    return text

@@ -93,11 +93,13 @@ class PaneTabs(Widget):
 class PaneScreen(Screen[None]):
     """Status line, panes, notice, replay bar, footer. A screen of this kind says what its panes are and show.
 
-    `PANES` maps each pane's id to its title, in the order of their numbers.
+    `PANES` maps each pane's id to its title, in the order of their numbers. Those of `WIDE_ONLY` stand beside others
+    only where a terminal is wide and high; elsewhere they have the room to themselves or are not seen.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = bindings_for("panes")
     PANES: ClassVar[dict[str, str]] = {}
+    WIDE_ONLY: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,8 +154,19 @@ class PaneScreen(Screen[None]):
 
     def in_view(self, pane: str) -> bool:
         """Whether a pane can be seen in the present layout."""
-        single = self.has_class("-narrow") or self.has_class("-zoomed")
-        return not single or pane == self._active
+        if self.single:
+            return pane == self._active
+        return self.wide or pane not in self.WIDE_ONLY
+
+    @property
+    def single(self) -> bool:
+        """Whether one pane has all the room."""
+        return self.has_class("-narrow") or self.has_class("-zoomed")
+
+    @property
+    def wide(self) -> bool:
+        """Whether there is room for all panes at once."""
+        return self.has_class("-wide") and self.has_class("-high")
 
     def next_version(self) -> int:
         """A number that no view of this screen had before, for widgets that compare versions."""
@@ -163,11 +176,18 @@ class PaneScreen(Screen[None]):
     def action_pane(self, number: int) -> None:
         """Go to the pane with this number, if there is one."""
         if number <= len(self.PANES):
-            self._activate(list(self.PANES)[number - 1])
+            pane = list(self.PANES)[number - 1]
+            if pane in self.WIDE_ONLY and not self.wide:
+                self.add_class("-zoomed")
+                self._arrange()
+            self._activate(pane)
 
     def action_zoom(self) -> None:
         """Give the active pane all the room, or take it back."""
         self.toggle_class("-zoomed")
+        self._arrange()
+        if not self.in_view(self._active):
+            self._activate(next(iter(self.PANES)))
         self._refill()
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
@@ -183,14 +203,23 @@ class PaneScreen(Screen[None]):
         self.action_pane(event.number)
 
     def on_resize(self) -> None:
-        """Panes that come into view are to be filled."""
+        """Panes that come into view are to be filled; one that had its place in a wider terminal gives the focus on."""
+        self._arrange()
+        if not self.in_view(self._active):
+            self._activate(next(iter(self.PANES)))
         self._refill()
+
+    def _arrange(self) -> None:
+        """Side by side in three columns where there is room."""
+        self.set_class(self.wide and not self.single, "-columns")
 
     def _activate(self, pane: str) -> None:
         self._active = pane
         self._mark_active()
         # Not Widget.focus(), which waits its turn: the next key may be there already.
-        self.set_focus(self.query_one(f"#{pane}"))
+        widget = self.query_one(f"#{pane}")
+        inner = (node for node in widget.query("*") if node.focusable)
+        self.set_focus(widget if widget.focusable else next(inner, None))
 
     def _mark_active(self) -> None:
         for pane in self.PANES:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from rich.text import Text
+
 from core.events import Evidence, Verdict
 from core.state import Run, SessionState
 from tui.palette import Role
@@ -71,6 +73,15 @@ def detail_view(state: SessionState, exp: str, now_s: float) -> DetailView | Non
         runs=tuple(_run_row(run, now_s) for run in runs),
         diff=tuple(diff_lines(_patch(state, proposal.revision))),
     )
+
+
+def about_text(view: DetailView) -> Text:
+    """The words about an experiment, verdict first."""
+    text = Text("\n".join(view.verdict) + "\n")
+    for label, words in view.about:
+        text.append(f"\n{label}  ", style="bold")
+        text.append(words)
+    return text
 
 
 def _design_words(state: SessionState, name: str) -> str:
