@@ -77,14 +77,14 @@ def binding_limit(state: SessionState) -> tuple[str, str] | None:
     expected_s = expected_wall_s(state)
     own = since_fork(state)
     if most.hours is not None and state.now.t_s + expected_s > most.hours * 3600.0:
-        return "hours", f"the next run would not end within {limits.hours:g} h{own}"
+        return "hours", f"the next run would not end within {limits.hours:.4g} h{own}"
     if most.runs is not None and counts.started - state.again >= most.runs:
         done = "1 run is" if limits.runs == 1 else f"{limits.runs} runs are"
         return "runs", f"{done} done or under way{own}"
     if most.gpu_hours is not None:
         reserved_s = state.now.allocated_s + (state.flying + 1) * expected_s
         if reserved_s > most.gpu_hours * 3600.0:
-            return "gpu_hours", f"the next run would pass {limits.gpu_hours:g} device-hours{own}"
+            return "gpu_hours", f"the next run would pass {limits.gpu_hours:.4g} device-hours{own}"
     return _failures(limits, counts.consecutive_failures, len(state.now.devices))
 
 

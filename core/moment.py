@@ -10,7 +10,7 @@ from core.state import SessionState
 FORMS: Final = "3:25 or 3:25:10 (h:mm:ss), 90m, -10m, +1h, 50%, #1234 (an event), r34 (a run's end), e12 (proposed)"
 """What can be written, in words."""
 
-_UNIT_S: Final = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_UNITS_S: Final = (3600.0, 60.0, 1.0)
 _CLOCK: Final = re.compile(r"(\d{1,6}):([0-5]?\d)(?::([0-5]?\d))?")
 _SPAN: Final = re.compile(r"(?:(\d{1,9}(?:\.\d+)?)h)?(?:(\d{1,9}(?:\.\d+)?)m)?(?:(\d{1,9}(?:\.\d+)?)s)?")
 
@@ -59,11 +59,7 @@ def _seconds(said: str) -> float | None:
         hours, minutes, seconds = (int(part or 0) for part in clock.groups())
         return hours * 3600.0 + minutes * 60.0 + seconds
     if said and (span := _SPAN.fullmatch(said)):
-        return sum(
-            float(part) * unit_s
-            for part, unit_s in zip(span.groups(), _UNIT_S.values(), strict=True)
-            if part is not None
-        )
+        return sum(float(part or 0) * unit_s for part, unit_s in zip(span.groups(), _UNITS_S, strict=True))
     return None
 
 

@@ -89,10 +89,9 @@ def _config(own: SessionConfig, point: ForkPoint, asked: AskedFork) -> SessionCo
         raise UserError("--speed belongs to a simulated session; this one runs in real time", 2)
     now_s = time.time()
     researcher = asked.researcher or own.researcher
-    if researcher not in names(RESEARCHERS):
-        raise UnknownName(
-            f"there is no researcher called {researcher!r}; installed are: {', '.join(names(RESEARCHERS))}"
-        )
+    known = names(RESEARCHERS)
+    if researcher not in known:
+        raise UnknownName(f"there is no researcher called {researcher!r}; installed are: {', '.join(known)}")
     limits = _limits(point, asked)
     research = _research(own, researcher, asked, limits.usd)
     title = asked.name or f"{(own.title or own.name).removesuffix('-fork')[:_TITLE_CHARS]}-fork"

@@ -292,7 +292,7 @@ class Engine:
     def _time_is_up(self) -> None:
         started = self.state.now.started
         if "hours" not in self.state.now.limits_hit and self.state.now.ended is None and started is not None:
-            self.take(LimitHit(limit="hours", detail=f"{started.limits.hours:g} h are over{since_fork(self.state)}"))
+            self.take(LimitHit(limit="hours", detail=f"{started.limits.hours:.4g} h are over{since_fork(self.state)}"))
 
     # -- research
 

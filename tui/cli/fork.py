@@ -26,9 +26,7 @@ from tui.cli.options import Amount, has_screen, json_option, plain_option, print
 @click.option("--max-usd", type=Amount(0, 1e8), help="Spend at most this much on the model's API from here on.")
 @click.option("--rest", is_flag=True, help="Give it what the parent had left of its limits at that moment.")
 @click.option("--until-limits", is_flag=True, help="Go on until a limit, also where the evidence says nothing is left.")
-@click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), help="Its seed (default: made of the parent's and the event)."
-)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Its seed (default: made of its parent's).")
 @speed_option
 @click.option("--detach", is_flag=True, help="Start it and return at once.")
 @json_option
