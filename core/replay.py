@@ -124,7 +124,7 @@ class ReplaySource:
         self._clock = clock
         self._clock_s = clock()
         self._ahead: deque[Placed] = deque()
-        self._now_s = 0.0
+        self._now_s = self._due_s = 0.0
         self._behind = False
         self.state, position = self.history.before_event(0)
         self._tail = Tail(journal_dir, position)
@@ -175,10 +175,10 @@ class ReplaySource:
             self.speed = next((speed for speed in SPEEDS if self.span_s / speed <= WATCHABLE_S), SPEEDS[-1])
         if not self.playing:
             return grown
-        self._now_s = min(self.span_s, self._now_s + passed_s * self.speed)
-        self._behind = not self._fold_until_time(self._now_s, limit)
-        if self._behind:  # what is on show must not be older than the time beside it: then time goes slower
-            self._now_s = self.state.now.t_s
+        self._due_s = min(self.span_s, self._due_s + passed_s * self.speed)
+        self._behind = not self._fold_until_time(self._due_s, limit)
+        # What is on show is never older than the time beside it, however slow the folding is.
+        self._now_s = self.state.now.t_s if self._behind else self._due_s
         if not self._behind and self.position == self.last:
             self.playing = False
         return True
@@ -188,11 +188,13 @@ class ReplaySource:
         if playing and self.position >= self.last:
             self.seek_event(0)
         self.playing = playing
+        self._due_s = self._now_s
 
     def change_speed(self, direction: Literal[-1, 1]) -> None:
         """The next higher or lower of `SPEEDS`."""
         index = SPEEDS.index(self.speed) if self.speed is not None else 0
         self.speed = SPEEDS[min(len(SPEEDS) - 1, max(0, index + direction))]
+        self._due_s = self._now_s
 
     def step(self, kind: Mark, direction: Literal[-1, 1]) -> bool:
         """Go to the next or previous event, run end or verdict, and hold time; False where there is none."""
@@ -212,7 +214,7 @@ class ReplaySource:
             self._ahead.extend(self._tail.read(n - self.position))
         while self.position < n:
             self._fold_next()
-        self._now_s = self.state.now.t_s
+        self._now_s = self._due_s = self.state.now.t_s
 
     def seek_time(self, t_s: float) -> None:
         """Go to session second `t_s`, after all that happened up to then (cut to what there is)."""
@@ -220,7 +222,7 @@ class ReplaySource:
         self._jump(*self.history.before_time(t_s))
         while not self._fold_until_time(t_s, KEYFRAME_EVERY):
             pass
-        self._now_s = t_s
+        self._now_s = self._due_s = t_s
 
     def seek_fraction(self, fraction: float) -> None:
         """Go to a share of the session's time, 0 to 1."""

@@ -29,6 +29,7 @@ from core.bench import Delta
 from core.control import EngineGone
 from core.sources import LiveSource, Source
 from tui.acting.commands import CommandActions, Commands
+from tui.acting.forks import ForkActions, Forks
 from tui.acting.moments import TimeActions
 from tui.acting.views import ViewActions
 from tui.bindings import KEYS, TITLES, Where, bindings_for
@@ -49,7 +50,7 @@ Answers = Callable[[], AsyncIterator[Delta]]
 """Listens to an engine until it is gone. Raises EngineGone."""
 
 
-class SessionApp(TimeActions, CommandActions, ViewActions):
+class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions):
     """Shows one session, live or in replay.
 
     Args:
@@ -58,6 +59,7 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
         logs: reads the end of an attempt's log; None where there are no logs.
         answers: listens to what the model says just now, as long as the engine works (see core.control.follow); None
             where there is none to listen to.
+        forks: forks the session; None where nobody can.
         crash_log: where the traceback of a failure of this screen goes.
         ticks_hz: how often to look for news; 0 leaves ticking to the caller (tests).
     """
@@ -75,6 +77,7 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
         commands: Commands | None = None,
         logs: LogProvider | None = None,
         answers: Answers | None = None,
+        forks: Forks | None = None,
         crash_log: Path | None = None,
         ticks_hz: float = TICKS_HZ,
     ) -> None:
@@ -85,6 +88,7 @@ class SessionApp(TimeActions, CommandActions, ViewActions):
         self._answers = answers
         self._answer = Answer()
         self.commands = commands
+        self.forks = forks
         self._crash_log = crash_log
         self._ticks_hz = ticks_hz
         self._catching_up = False
@@ -211,6 +215,7 @@ def run_app(
     commands: Commands | None = None,
     logs: LogProvider | None = None,
     answers: Answers | None = None,
+    forks: Forks | None = None,
     crash_log: Path,
     mouse: bool = True,
 ) -> int:
@@ -218,6 +223,6 @@ def run_app(
     # A session's state only grows: looking through it for garbage takes a quarter of the time it takes to read it.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    app = SessionApp(source, commands=commands, logs=logs, answers=answers, crash_log=crash_log)
+    app = SessionApp(source, commands=commands, logs=logs, answers=answers, forks=forks, crash_log=crash_log)
     app.run(mouse=mouse)
     return app.return_code or 0
