@@ -10,7 +10,7 @@ import msgspec
 
 from core.events import Limits
 from core.fork import ForkPoint, default_seed, fork_point, fork_session
-from core.limits import remaining
+from core.limits import expected_wall_s, remaining
 from core.moment import MomentError, moment_of
 from core.registry import RESEARCHERS, UnknownName, names
 from core.replay import History
@@ -122,10 +122,14 @@ def _limits(point: ForkPoint, asked: AskedFork) -> Limits:
     if asked.rest and any_given:
         raise UserError("--rest takes the parent's limits as they are left: give no others beside it", 2)
     limits = remaining(point.state) if asked.rest else point.started.limits
-    spent = [name for name in ("hours", "runs", "gpu_hours") if getattr(limits, name) == 0]
-    if spent:
-        what = spent[0].replace("_", "-")
-        raise UserError(f"nothing is left of the session's {what} at that moment: give the fork limits of its own", 2)
+    run_h = expected_wall_s(point.state) / 3600.0
+    for what, left, least in (
+        ("time", limits.hours, run_h),
+        ("runs", limits.runs, 1),
+        ("device time", limits.gpu_hours, run_h),
+    ):
+        if asked.rest and left is not None and left < least:
+            raise UserError(f"less than a run is left of the session's {what} at that moment: give other limits", 2)
     if any_given:
         limits = msgspec.structs.replace(given, usd=limits.usd, consecutive_failures=limits.consecutive_failures)
     return limits if asked.max_usd is None else msgspec.structs.replace(limits, usd=asked.max_usd)
