@@ -186,7 +186,7 @@ def status_line(status: Status) -> str:
     )
     evidence = f" and {status.evidence} for evidence" if status.evidence else ""
     first = (
-        f"{_clock(status.t_s)}{f' of {status.hours:g} h' if status.hours is not None else ''} | {runs} | "
+        f"{_clock(status.t_s)}{f' of {status.hours:.4g} h' if status.hours is not None else ''} | {runs} | "
         f"{status.busy} of {status.up} devices busy | {status.backlog} waiting{evidence}, {status.fit} more fit"
     )
     return "\n".join((first, _scores(status), _money(status)))

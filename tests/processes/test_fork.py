@@ -157,6 +157,32 @@ def test_a_killed_engine_of_a_fork_is_resumed_to_the_journal_of_one_that_was_not
     ]
 
 
+def test_a_model_begins_another_conversation_with_money_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path))
+    model = ("--researcher", "claude", "--claude-endpoint", "sim", "--max-usd", "3")
+    done(tmp_path, "run", "--executor", "sim", "--name", "parent", "--hours", "1", *SMALL[:2], *model, "--plain")
+    done(
+        tmp_path, "fork", "parent", "--at", "0:40", "--hours", "0.5", "--name", "child", "--hint", "shorter", "--plain"
+    )
+    state = fold(events_of(resolve_session("child")))
+    before, now = state.now.before, state.now.model
+    own = state.ledger.epochs[before.epochs :]
+    assert (before.epochs, own[0].epoch, own[0].why) == (1, 2, "the session was forked")
+    assert own[0].system, "limits are others, so it is told anew what it is"
+    assert "forked from another" in own[0].system[-1]["text"] + own[0].system[0]["text"]
+    assert 0.0 < before.usd < now.usd
+    assert now.usd - before.usd < 3.0
+    said = [part.get("text", "") for message in state.conversation() for part in message.content]
+    assert any("shorter" in text for text in said)
+    status = json.loads(done(tmp_path, "status", "child", "--json"))
+    assert status["model"]["cap_usd"] == pytest.approx(3.0 + before.usd)
+    done(tmp_path, "fork", "child", "--researcher", "builtin", "--runs", "5", "--name", "without", "--plain")
+    without = fold(events_of(resolve_session("without")))
+    assert without.status == "ended"
+    assert without.now.model.usd == now.usd, "nobody asks the model any more"
+    assert json.loads(done(tmp_path, "status", "without", "--json"))["model"]["status"] == "ended"
+
+
 @pytest.mark.training
 def test_a_local_session_is_forked_while_it_works_and_the_fork_starts_attempts_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path))
