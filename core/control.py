@@ -19,7 +19,7 @@ MAX_LINE_BYTES = 64 * 1024
 _CONNECT_S = 2.0
 _REPLY_S = 30.0
 
-COMMANDS = ("pause", "resume", "hint", "cancel", "stop")
+COMMANDS = ("pause", "resume", "hint", "cancel", "drain", "undrain", "stop")
 """Verbs that change the session: journalled, then obeyed."""
 
 
@@ -49,6 +49,10 @@ class EngineGone(Exception):
     """No engine answers for this session; the text is one sentence for the user."""
 
 
+class EngineSilent(EngineGone):
+    """An engine took the request and did not answer it: it may still obey."""
+
+
 def new_client(who: str) -> str:
     """A unique name for one command."""
     return f"{who}-{uuid.uuid4().hex[:12]}"
@@ -58,7 +62,8 @@ async def request(folder: SessionFolder, verb: str, arg: str = "", *, client: st
     """Ask once and return the reply. Safe to repeat with the same `client`.
 
     Raises:
-        EngineGone: nobody listens, or the answer does not come.
+        EngineGone: nobody listens.
+        EngineSilent: the answer does not come.
     """
     reader, writer = await _connect(folder)
     try:
@@ -68,7 +73,7 @@ async def request(folder: SessionFolder, verb: str, arg: str = "", *, client: st
             line = await reader.readline()
         return msgspec.json.decode(line, type=Reply)
     except (OSError, TimeoutError, msgspec.DecodeError):
-        raise EngineGone(f"the engine of session {folder.path.name} does not answer; see {folder.log_path}") from None
+        raise EngineSilent(f"the engine of session {folder.path.name} does not answer; see {folder.log_path}") from None
     finally:
         writer.close()
         with contextlib.suppress(OSError):

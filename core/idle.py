@@ -21,6 +21,7 @@ Cause = Literal[
     "limit",
     "paused",
     "stopping",
+    "drained",
     "down",
     "pending",
     "image",
@@ -31,8 +32,9 @@ Cause = Literal[
 `empty queue`: nothing waits while other runs are under way. `researcher thinking`: nothing waits while a model is being
 asked, or nothing waits and nothing runs, so only the researcher can go on. `model away`: nothing waits because the API
 fails, declines, or is not to be paid any more. `no fitting run`: what waits is pinned to other device classes.
-`research ended`: the researcher has nothing left. `pending`: a run is on its way to the device, and has not started.
-`image`: the same, and its image could not be fetched. `start-up`: the run has started and does not train yet.
+`research ended`: the researcher has nothing left. `drained`: a person keeps new runs from the device. `pending`: a run
+is on its way to the device, and has not started. `image`: the same, and its image could not be fetched. `start-up`: the
+run has started and does not train yet.
 """
 
 Use = Cause | Literal["training", "scoring"]
@@ -58,7 +60,7 @@ class Place(msgspec.Struct, omit_defaults=True):
 
     cls: str
     since_ms: int
-    kind: Literal["free", "down", "run"]
+    kind: Literal["free", "drained", "down", "run"]
     attempt: str = ""
     started_ms: int | None = None
     trains_ms: int | None = None
@@ -78,7 +80,7 @@ class Book(msgspec.Struct, omit_defaults=True):
 
 
 def cause_now(state: SessionState, cls: str) -> Cause:
-    """Why a device of a class that is there and has no run has none."""
+    """Why a device of a class that is there, not drained and has no run has none."""
     now = state.now
     if now.stop or now.ended is not None:
         return "stopping"
@@ -139,7 +141,9 @@ class IdleFold:
             return
         run = state.now.runs.get(now.run) if now.run is not None else None
         attempt = run.attempt if run is not None else ""
-        kind: Literal["free", "down", "run"] = "run" if now.run is not None else "free" if now.up else "down"
+        kind: Literal["free", "drained", "down", "run"] = "run"
+        if now.run is None:
+            kind = "down" if not now.up else "drained" if device in state.now.drained else "free"
         place = self.book.places.get(device)
         if place is not None:
             if (place.kind, place.attempt) == (kind, attempt) and (kind == "run" or place.cls == now.cls):
@@ -213,8 +217,8 @@ def _spells(
     cuts: list[tuple[int, Use]]
     if place.kind == "run":
         cuts = _attempt_cuts(place, to_ms, end)
-    elif place.kind == "down":
-        cuts = [(place.since_ms, "down")]
+    elif place.kind in ("down", "drained"):
+        cuts = [(place.since_ms, "down" if place.kind == "down" else "drained")]
     else:
         first = max(0, bisect_right(why, place.since_ms, key=lambda entry: entry[0]) - 1)
         cuts = [(from_ms, cause) for from_ms, cause in why[first:]]

@@ -117,9 +117,15 @@ def _device_seen(state: SessionState, event: DeviceSeen) -> None:
         known.cls, known.node, known.memory_mb, known.seq = event.cls, event.node, event.memory_mb, event.seq
         if not known.up:
             known.up, known.since_t_s, known.lost_reason = True, event.t, ""
-    if state.now.devices[event.device].run is None:
-        state.now.free[event.device] = None
+    _free(state, event.device)
     state.idle.take_device(state, event.device)
+
+
+def _free(state: SessionState, name: str) -> None:
+    """Offer a device for runs, if it is there, has none and is not drained."""
+    device = state.now.devices[name]
+    if device.up and device.run is None and name not in state.now.drained:
+        state.now.free[name] = None
 
 
 def _device_lost(state: SessionState, event: DeviceLost) -> None:
@@ -270,8 +276,7 @@ def _release(state: SessionState, run: Run, end: RunFinished) -> None:
     device.run, device.since_t_s = None, end.t
     device.busy_s += allocated_s
     device.finished += 1
-    if device.up:
-        state.now.free[device.device] = None
+    _free(state, device.device)
     state.idle.take_device(state, device.device, end)
 
 
@@ -306,6 +311,8 @@ def _cancel_requested(state: SessionState, event: CancelRequested) -> None:
     if run is None:
         return
     state.now.to_cancel.pop(event.run, None)
+    if event.call:
+        state.ledger.cancel_calls.setdefault(event.call, state.now.counts.submitted)
     run.cancel = event.reason
     if event.forecast is not None and not run.spared:
         run.forecast = event.forecast
@@ -370,9 +377,19 @@ def _command(state: SessionState, event: Command) -> None:
         case "stop":
             state.now.stop = "finish" if event.arg == "finish" and state.now.stop != "now" else "now"
         case "cancel":
-            for run in state.now.runs.values():
-                if event.arg in (run.run, run.exp) and run.cancel is None:
+            for run in state.open_runs_named(event.arg):
+                if run.cancel is None:
                     state.now.to_cancel[run.run] = "cancelled by command"
+        case "drain":
+            for device in state.devices_named(event.arg):
+                state.now.drained[device.device] = None
+                state.now.free.pop(device.device, None)
+                state.idle.take_device(state, device.device)
+        case "undrain":
+            for device in state.devices_named(event.arg):
+                state.now.drained.pop(device.device, None)
+                _free(state, device.device)
+                state.idle.take_device(state, device.device)
         case _:
             pass
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import subprocess
-import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,9 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.projection import SNAPSHOT_NAME
-
-_ENVIRONMENT: Final = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "LANG", "LC_ALL")
-"""What the worker inherits: enough to start, no secrets."""
+from core.sql_process import Stop, run
 
 _MIN_COLUMN: Final = 6
 _GAP: Final = "  "
@@ -29,12 +25,18 @@ class SqlError(Exception):
     """A query has no answer; the text is one sentence that says why and what to do."""
 
 
+class NoDatabase(SqlError):
+    """There is no database to ask: none was published yet, it cannot be opened, or it is of another moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A query's answer.
 
     `types` are DuckDB's names. Values are JSON's: times are ISO 8601 text in UTC, decimals are floats.
     `truncated` says that there are more rows; `notices` are sentences about sessions that were left out.
+    Of one session, `n` and `t_s` say up to which event, and up to which session second, its database went.
+    `size_bytes` is that of the rows as JSON.
     """
 
     columns: list[str]
@@ -42,9 +44,20 @@ class Table:
     rows: list[list[Any]]
     truncated: bool = False
     notices: list[str] = field(default_factory=list)
+    n: int = 0
+    t_s: float = 0.0
+    size_bytes: int = 0
 
 
-def query(session_dirs: Path | Sequence[Path], sql: str, *, timeout_s: float = 10.0, max_rows: int = 10_000) -> Table:
+def query(
+    session_dirs: Path | Sequence[Path],
+    sql: str,
+    *,
+    timeout_s: float = 10.0,
+    max_rows: int = 10_000,
+    at_n: int | None = None,
+    stop: Stop | None = None,
+) -> Table:
     """Run one reading statement on the published snapshots of one or several sessions.
 
     Several sessions appear as one: every table and view holds the rows of all, told apart by `session_id`.
@@ -55,31 +68,33 @@ def query(session_dirs: Path | Sequence[Path], sql: str, *, timeout_s: float = 1
         sql: anything, from anybody.
         timeout_s: wall seconds, the worker's start included, after which the worker is killed.
         max_rows: how many rows to return at most.
+        at_n: the last event that the database must hold, where only that moment will do.
+        stop: ends the query from another thread.
 
     Raises:
-        SqlError: no snapshot, wrong SQL, a write, too much memory, too long.
+        NoDatabase: no snapshot, one that cannot be opened, or one of another moment than `at_n`.
+        SqlError: wrong SQL, a write, too much memory, too long, stopped.
     """
     dirs = [session_dirs] if isinstance(session_dirs, Path) else list(session_dirs)
     snapshots, notices = _snapshots(dirs)
-    request = {
-        "snapshots": [str(path) for path in snapshots],
-        "sql": sql,
-        "timeout_s": timeout_s,
-        "max_rows": max_rows,
-        "parent": os.getpid(),
-    }
-    try:
-        worker = subprocess.run(
-            [sys.executable, "-P", "-m", "core.sql_worker"],
-            input=json.dumps(request).encode(),
-            capture_output=True,
-            timeout=timeout_s,
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise SqlError(_too_long(timeout_s)) from None
-    return _read_answer(worker, timeout_s, notices)
+    asked = {"snapshots": [str(path) for path in snapshots], "sql": sql, "max_rows": max_rows, "at_n": at_n}
+    head, *rows, foot = _worker_lines(asked, timeout_s, stop or Stop())
+    return Table(
+        head["columns"], head["types"], rows, foot["truncated"], notices, head["n"], head["t_s"], foot["size_bytes"]
+    )
+
+
+def materialise(
+    session_dir: Path, sql: str, into: Path, *, timeout_s: float, at_n: int | None = None, stop: Stop | None = None
+) -> int:
+    """Put the whole answer of a reading statement, typed as DuckDB has it, into table `rows` of a new database.
+
+    The statement can write nowhere itself: where its answer goes is said before it is read.
+    Returns the number of rows. The arguments and errors are those of `query`; `into` must not exist.
+    """
+    snapshots, _ = _snapshots([session_dir])
+    asked = {"snapshots": [str(path) for path in snapshots], "sql": sql, "at_n": at_n, "into": str(into)}
+    return int(_worker_lines(asked, timeout_s, stop or Stop())[-1]["rows"])
 
 
 def _snapshots(dirs: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -88,7 +103,7 @@ def _snapshots(dirs: Sequence[Path]) -> tuple[list[Path], list[str]]:
     missing = [path.parent.name for path in paths if not path.is_file()]
     if len(missing) == len(paths):
         what = f"session {missing[0]} has" if len(missing) == 1 else "no session has"
-        raise SqlError(
+        raise NoDatabase(
             f"{what} no {SNAPSHOT_NAME} to query yet: an engine publishes it within seconds of its start, and "
             "`python -P -m core.projection SESSION_DIR --rebuild` makes it from the journal"
         )
@@ -100,7 +115,14 @@ def _too_long(timeout_s: float) -> str:
     return f"the query did not end within {timeout_s:g} s and was stopped: narrow it with WHERE or LIMIT"
 
 
-def _read_answer(worker: subprocess.CompletedProcess[bytes], timeout_s: float, notices: list[str]) -> Table:
+def _worker_lines(asked: dict[str, Any], timeout_s: float, stop: Stop) -> list[Any]:
+    """What the worker answers, line by line. Raises SqlError."""
+    try:
+        worker = run("core.sql_worker", {**asked, "timeout_s": timeout_s}, timeout_s, stop)
+    except subprocess.TimeoutExpired:
+        raise SqlError(_too_long(timeout_s)) from None
+    if stop.asked:
+        raise SqlError("the query was stopped")
     if worker.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         raise SqlError(_too_long(timeout_s))
     lines = [json.loads(line) for line in worker.stdout.splitlines()] if worker.returncode == 0 else []
@@ -111,9 +133,9 @@ def _read_answer(worker: subprocess.CompletedProcess[bytes], timeout_s: float, n
             f"{': ' + last if last else ', probably for want of memory'}"
         )
     if isinstance(lines[-1], dict) and "error" in lines[-1]:
-        raise SqlError(_printable(lines[-1]["error"]))
-    head, *rows, foot = lines
-    return Table(head["columns"], head["types"], rows, foot["truncated"], notices)
+        kind = NoDatabase if lines[-1]["no_database"] else SqlError
+        raise kind(_printable(lines[-1]["error"]))
+    return lines
 
 
 def json_rows(table: Table) -> str:
@@ -147,7 +169,7 @@ def format_table(table: Table, width: int) -> str:
     Nothing in it can move a cursor or reorder text: control and format characters are replaced.
     """
     head = [_printable(name) for name in table.columns]
-    body = [[_cell(value) for value in row] for row in table.rows]
+    body = [[cell_words(value) for value in row] for row in table.rows]
     columns = range(len(head))
     numeric = [all(isinstance(row[i], int | float | None) for row in table.rows) for i in columns]
     widths = [max(_cells(row[i]) for row in (head, *body)) for i in columns]
@@ -160,7 +182,8 @@ def format_table(table: Table, width: int) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: Any) -> str:
+def cell_words(value: Any) -> str:
+    """A value on one line, numbers as precisely as they mean something."""
     match value:
         case None:
             return "NULL"

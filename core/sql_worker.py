@@ -19,17 +19,24 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from core.projection import schema
+
 if TYPE_CHECKING:
     import duckdb
 
 ADDRESS_SPACE_BYTES: Final = 1_500 * 2**20
 """Stops `list_sum(range(2000000000))`, which DuckDB's memory_limit does not."""
 
+MAX_SAVED_BYTES: Final = 4 * 2**30
+"""No file of an answer that is kept whole grows beyond this size. Other answers may write no file at all."""
+
 MAX_RESULT_BYTES: Final = 32 * 2**20
 """A result is cut where its rows, as JSON, reach this size."""
 
 _THREADS: Final = 2
 _FETCH_ROWS: Final = 500
+_NICENESS: Final = 5
+"""Runs on this machine's CPUs do not wait for a query, nor do keys."""
 _READING: Final = frozenset({"SELECT", "EXPLAIN", "MULTI"})
 """Statement types that are let through. MULTI is a PIVOT. Read-only snapshots stop what hides in a SELECT."""
 
@@ -52,20 +59,35 @@ class Refused(Exception):
     """The statement must not or cannot run; the text is one sentence for the user."""
 
 
+class WrongDatabase(Refused):
+    """It is not the statement: the snapshot cannot be opened, or is of another moment."""
+
+
 def main() -> None:
     """Serve the one request on stdin."""
     request = json.load(sys.stdin)
     _die_with(request["parent"])
-    _limit(request["timeout_s"])
+    into = request.get("into")
+    _limit(request["timeout_s"], 0 if into is None else MAX_SAVED_BYTES)
     try:
-        for line in answer(request["snapshots"], request["sql"], request["max_rows"]):
+        for line in answer(
+            request["snapshots"], request["sql"], request.get("max_rows", 0), at_n=request["at_n"], into=into
+        ):
             sys.stdout.write(line + "\n")
     except Refused as refused:
-        sys.stdout.write(json.dumps({"error": str(refused)}) + "\n")
+        error = {"error": str(refused), "no_database": isinstance(refused, WrongDatabase)}
+        sys.stdout.write(json.dumps(error) + "\n")
 
 
-def answer(snapshots: list[str], sql: str, max_rows: int) -> Iterator[str]:
+def answer(
+    snapshots: list[str], sql: str, max_rows: int, *, at_n: int | None = None, into: str | None = None
+) -> Iterator[str]:
     """Run one statement on the snapshots and yield lines of JSON: header, rows, footer.
+
+    Args:
+        at_n: the last event that the one snapshot must hold; None: whatever it holds.
+        into: a database to make, whose table `rows` takes the whole answer; then the number of rows is all that
+            is yielded.
 
     Raises:
         Refused: for whatever reason there is no answer; it may come after some rows.
@@ -73,7 +95,9 @@ def answer(snapshots: list[str], sql: str, max_rows: int) -> Iterator[str]:
     import duckdb
 
     try:
-        yield from _lines(_connect(snapshots), sql, max_rows)
+        con = _connect(snapshots, into)
+        moment = _moment(con, at_n) if len(snapshots) == 1 else (0, 0.0)
+        yield from _lines(con, sql, max_rows, moment) if into is None else _whole(con, sql)
     except (duckdb.OutOfMemoryException, MemoryError):
         raise Refused(
             "the query needs more memory than it may have (512 MB for its plan, 1.5 GB in all): "
@@ -91,31 +115,33 @@ def _die_with(parent: int) -> None:
         sys.exit(1)
 
 
-def _limit(timeout_s: float) -> None:
+def _limit(timeout_s: float, file_bytes: int) -> None:
+    os.nice(_NICENESS)
     cpu_s = math.ceil(timeout_s * _THREADS) + 2
     for limit, value in (
         (resource.RLIMIT_AS, ADDRESS_SPACE_BYTES),
         (resource.RLIMIT_CPU, cpu_s),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (value, value))
 
 
-def _connect(snapshots: list[str]) -> duckdb.DuckDBPyConnection:
+def _connect(snapshots: list[str], into: str | None) -> duckdb.DuckDBPyConnection:
     """Attach the snapshots read-only, show one as it is or several as one, then lock every door."""
     import duckdb
 
     con = duckdb.connect(":memory:")
     for index, path in enumerate(snapshots):
-        quoted = path.replace("'", "''")
         try:
-            con.execute(f"attach '{quoted}' as s{index} (read_only)")
+            con.execute(f"attach {quoted(path)} as s{index} (read_only)")
         except duckdb.Error as error:
-            raise Refused(
+            raise WrongDatabase(
                 f"{path} cannot be opened: {str(error).splitlines()[0]}; delete it, and make it anew with "
                 "`python -P -m core.projection SESSION_DIR --rebuild`"
             ) from None
+    if into is not None:
+        con.execute(f"attach {quoted(into)} as whole")
     if len(snapshots) == 1:
         con.execute("use s0")
     else:
@@ -123,6 +149,27 @@ def _connect(snapshots: list[str]) -> duckdb.DuckDBPyConnection:
     for setting in _SETTINGS:
         con.execute(f"set {setting}")
     return con
+
+
+def quoted(path: str) -> str:
+    """A path as a text in SQL."""
+    return "'" + path.replace("'", "''") + "'"
+
+
+def _moment(con: duckdb.DuckDBPyConnection, at_n: int | None) -> tuple[int, float]:
+    """Up to which event and session second the snapshot goes.
+
+    Raises:
+        WrongDatabase: it is not of the event that is asked for, in the tables of this release.
+    """
+    n, t_s = con.execute(
+        "select coalesce((select n from projection), 0), coalesce((select last_t_s from sessions), 0)"
+    ).fetchall()[0]
+    if at_n is not None and n != at_n:
+        raise WrongDatabase(f"the database is as of event #{n:,}, not as of event #{at_n:,}")
+    if at_n is not None and con.execute("select schema_sha from meta").fetchall() != [(schema()[1],)]:
+        raise WrongDatabase("the database was made by another release, with other tables")
+    return n, t_s
 
 
 def _unite(con: duckdb.DuckDBPyConnection) -> None:
@@ -142,7 +189,20 @@ def _unite(con: duckdb.DuckDBPyConnection) -> None:
         con.execute(f'create view "{name}" as {parts}')
 
 
-def _lines(con: duckdb.DuckDBPyConnection, sql: str, max_rows: int) -> Iterator[str]:
+def _whole(con: duckdb.DuckDBPyConnection, sql: str) -> Iterator[str]:
+    statement = _one_reading_statement(con, sql)
+    if statement.lstrip().lower().startswith("explain"):
+        raise Refused("what EXPLAIN says is no table: it can be copied, not saved")
+    con.execute(f"create table whole.rows as from ({_bare(statement)}\n)")
+    con.execute("checkpoint whole")
+    yield json.dumps({"rows": con.execute("select count(*) from whole.rows").fetchall()[0][0]})
+
+
+def _bare(statement: str) -> str:
+    return statement.rstrip().rstrip(";")
+
+
+def _lines(con: duckdb.DuckDBPyConnection, sql: str, max_rows: int, moment: tuple[int, float]) -> Iterator[str]:
     statement = _one_reading_statement(con, sql)
     con.execute(statement)
     columns = [(str(name), str(kind)) for name, kind, *_ in con.description or ()]
@@ -150,19 +210,22 @@ def _lines(con: duckdb.DuckDBPyConnection, sql: str, max_rows: int) -> Iterator[
     if any(zoned):
         # DuckDB hands these to Python only with a package that we do not have; all times here are UTC anyhow.
         casts = ", ".join(f"#{i}::timestamp" if zone else f"#{i}" for i, zone in enumerate(zoned, start=1))
-        con.execute(f"select {casts} from ({statement.rstrip().rstrip(';')}\n)")  # noqa: S608  it is the user's SQL
-    yield json.dumps({"columns": [name for name, _ in columns], "types": [kind for _, kind in columns]})
+        con.execute(f"select {casts} from ({_bare(statement)}\n)")  # noqa: S608  it is the user's SQL
+    n, t_s = moment
+    yield json.dumps(
+        {"columns": [name for name, _ in columns], "types": [kind for _, kind in columns], "n": n, "t_s": t_s}
+    )
     rows = size = 0
     while batch := con.fetchmany(_FETCH_ROWS):
         for row in batch:
             line = json.dumps([_plain(value) for value in row])
-            size += len(line)
-            if rows == max_rows or size > MAX_RESULT_BYTES:
-                yield json.dumps({"truncated": True})
+            if rows == max_rows or size + len(line) > MAX_RESULT_BYTES:
+                yield json.dumps({"truncated": True, "size_bytes": size})
                 return
+            size += len(line)
             rows += 1
             yield line
-    yield json.dumps({"truncated": False})
+    yield json.dumps({"truncated": False, "size_bytes": size})
 
 
 def _one_reading_statement(con: duckdb.DuckDBPyConnection, sql: str) -> str:

@@ -183,7 +183,7 @@ class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):
     `pending` counts an experiment's runs that are owed or open; `judge` holds experiments whose runs are all
     in and not judged; `wanted` the seeds that a verdict asked for and nobody granted yet. `sampled` names the run that
     the last event was a sample of, if it is one that may be stopped early. `memory` is the researcher's notebook,
-    `before` what was spent before the session was forked, if it was.
+    `before` what was spent before the session was forked, if it was. `drained` names the devices that get no new run.
     """
 
     n: int = 0
@@ -214,6 +214,7 @@ class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):
     model: ModelNow | None = None
     memory: dict[str, str] = {}
     before: Before | None = None
+    drained: dict[str, None] = {}
 
 
 class Group(msgspec.Struct):
@@ -245,7 +246,8 @@ class Pair(msgspec.Struct):
 class Ledger:
     """Append-only lists of what is settled, with indexes that are derived from them.
 
-    A keyframe keeps only the lengths; `prefix` rebuilds the ledger as it was at those lengths.
+    A keyframe keeps only the lengths; `prefix` rebuilds the ledger as it was at those lengths. `cancel_calls` is how
+    many runs there were when a call first cancelled one: repeated, it means no others. Only an engine asks for it.
     """
 
     LISTS = (
@@ -266,6 +268,7 @@ class Ledger:
         self.designs: list[DesignDeclared] = []
         self.epochs: list[EpochStarted] = []
         self.messages: list[ModelMessage] = []
+        self.cancel_calls: dict[str, int] = {}
         self.design_index: dict[str, int] = {}
         self.revision_index: dict[str, int] = {}
         self.experiment_index: dict[str, int] = {}
@@ -479,12 +482,47 @@ class SessionState:
         return None if index is None else self.ledger.verdicts[index]
 
     def can_run(self, run: Run) -> bool:
-        """Whether a device that is there could take this run, or one has it."""
+        """Whether a device that is there could take this run, or one has it. A drained one may be given back."""
         return any(device.up and run.cls in (None, device.cls) for device in self.now.devices.values())
+
+    def held_back(self, cls: str | None) -> bool:
+        """Whether what is pinned to a class (or to none) waits for drained devices only."""
+        fitting = [device for device in self.now.devices.values() if device.up and cls in (None, device.cls)]
+        return bool(fitting) and all(device.device in self.now.drained for device in fitting)
 
     def open_runs_of(self, exp: str) -> list[Run]:
         """Runs of an experiment that are not finished."""
         return [run for run in self.now.runs.values() if run.exp == exp]
+
+    def open_runs_named(self, name: str) -> list[Run]:
+        """The open runs that a name means: a run, or all of an experiment, or of a design (also as `design:NAME`)."""
+        if name in self.now.runs:
+            return [self.now.runs[name]]
+        if name in self.ledger.experiment_index:
+            return self.open_runs_of(name)
+        design = name.removeprefix("design:")
+        proposals = {run.exp: self.experiment(run.exp) for run in self.now.runs.values()} if design else {}
+        exps = {exp for exp, proposal in proposals.items() if proposal is not None and proposal.design == design}
+        return [run for run in self.now.runs.values() if run.exp in exps]
+
+    def devices_named(self, name: str) -> list[DeviceState]:
+        """The devices that a name means: one, else `node:NAME` or `class:NAME` all there."""
+        if name in self.now.devices:
+            return [self.now.devices[name]]
+        kind, _, of = name.partition(":")
+        return [
+            device
+            for device in self.now.devices.values()
+            if (kind == "node" and device.node == of) or (kind == "class" and device.cls == of)
+        ]
+
+    @property
+    def serving(self) -> int:
+        """How many devices are there and not drained, or drained and still at work."""
+        return sum(
+            device.up and (device.run is not None or device.device not in self.now.drained)
+            for device in self.now.devices.values()
+        )
 
     def reference_class(self) -> str | None:
         """The device class that best values and verdicts refer to: that of the baseline, once it is proposed.

@@ -60,7 +60,7 @@ class Gpus(msgspec.Struct, frozen=True):
     """Devices: how many there are and are busy, and where the `device_s` seconds since each was first seen have gone.
 
     `occupancy` is the share allocated to runs. `idle` gives the device-seconds of each cause (see core.idle); together
-    with the shares of training and scoring they make up all device-seconds.
+    with the shares of training and scoring they make up all device-seconds. `drained` names those that get no new run.
     """
 
     total: int
@@ -70,6 +70,7 @@ class Gpus(msgspec.Struct, frozen=True):
     training_share: float
     scoring_share: float
     idle: dict[Cause, float]
+    drained: list[str]
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -295,6 +296,7 @@ def _gpus(state: SessionState, t_s: float) -> Gpus:
         training_share=spent_s.get("training", 0.0) / device_s if device_s > 0 else 0.0,
         scoring_share=spent_s.get("scoring", 0.0) / device_s if device_s > 0 else 0.0,
         idle={cause: spent_s[cause] for cause in CAUSES if cause in spent_s},
+        drained=list(state.now.drained),
     )
 
 

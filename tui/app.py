@@ -29,15 +29,19 @@ from core.bench import Delta
 from core.control import EngineGone
 from core.sources import LiveSource, Source
 from tui.acting.commands import CommandActions, Commands
+from tui.acting.copying import CopyActions
 from tui.acting.forks import ForkActions, Forks
 from tui.acting.moments import TimeActions
+from tui.acting.orders import Orders
 from tui.acting.views import ViewActions
-from tui.bindings import KEYS, TITLES, Where, bindings_for
+from tui.bindings import KEYS, TITLES, Where, bindings_for, places_in
 from tui.messages import ExperimentChosen, SourceWanted
 from tui.screens.dashboard import Dashboard
 from tui.screens.experiment import ExperimentScreen, LogProvider
 from tui.screens.panes import Follows, PaneScreen
+from tui.screens.sql import SqlAsker
 from tui.view.answer import Answer
+from tui.view.sql import Desk
 
 _LEAVE_S: Final = 3.0
 _LISTEN_AGAIN_S: Final = 2.0
@@ -50,7 +54,7 @@ Answers = Callable[[], AsyncIterator[Delta]]
 """Listens to an engine until it is gone. Raises EngineGone."""
 
 
-class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions):
+class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions, CopyActions):
     """Shows one session, live or in replay.
 
     Args:
@@ -78,6 +82,7 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions):
         logs: LogProvider | None = None,
         answers: Answers | None = None,
         forks: Forks | None = None,
+        sql: SqlAsker | None = None,
         crash_log: Path | None = None,
         ticks_hz: float = TICKS_HZ,
     ) -> None:
@@ -87,8 +92,11 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions):
         self._logs = logs
         self._answers = answers
         self._answer = Answer()
+        self.sql = sql
+        self.desk = Desk()
         self.commands = commands
         self.forks = forks
+        self.orders = Orders()
         self._crash_log = crash_log
         self._ticks_hz = ticks_hz
         self._catching_up = False
@@ -156,6 +164,7 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions):
         """Project the source to the topmost screen of panes, and to what lies over it."""
         if not self.is_running:  # a last timer may fire while the screens are taken down
             return
+        self.show_orders()
         for screen in reversed(self.screen_stack):
             if isinstance(screen, Follows) and screen.is_mounted:
                 screen.show_source(self.source)
@@ -167,8 +176,13 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions):
         yield from self._commands_of("", self, ("everywhere", "time"))
         if isinstance(screen, PaneScreen):
             yield from self._commands_of("", screen, ("panes",))
-        for node in (screen, *screen.query("*")):
-            if (place := getattr(node, "PLACE", None)) is not None:
+        focused = () if screen.focused is None else (screen.focused,)
+        told: set[Where] = set()  # of several lists the one with the focus is meant
+        for node in (screen, *focused, *screen.query("*")):
+            for place in places_in(node):
+                if place in told:
+                    continue
+                told.add(place)
                 yield from self._commands_of(f"{TITLES[place]}: ", node, (place,))
 
     def _commands_of(self, prefix: str, node: DOMNode, places: tuple[Where, ...]) -> Iterable[SystemCommand]:
@@ -216,6 +230,7 @@ def run_app(
     logs: LogProvider | None = None,
     answers: Answers | None = None,
     forks: Forks | None = None,
+    sql: SqlAsker | None = None,
     crash_log: Path,
     mouse: bool = True,
 ) -> int:
@@ -223,6 +238,6 @@ def run_app(
     # A session's state only grows: looking through it for garbage takes a quarter of the time it takes to read it.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    app = SessionApp(source, commands=commands, logs=logs, answers=answers, forks=forks, crash_log=crash_log)
+    app = SessionApp(source, commands=commands, logs=logs, answers=answers, forks=forks, sql=sql, crash_log=crash_log)
     app.run(mouse=mouse)
     return app.return_code or 0

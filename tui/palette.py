@@ -57,7 +57,7 @@ class Sign(NamedTuple):
 _ONE = ((0, 0),)
 SIGNS: Final[dict[int, Sign]] = {
     Role.BAND: Sign("░", ":", _ONE),
-    Role.DIM: Sign("·", ".", _ONE),
+    Role.DIM: Sign("▵", ",", ((1, 0), (0, 1))),
     Role.REJECTED: Sign("·", ".", _ONE),
     Role.NOMINATED: Sign("◦", "c", ((0, 0), (0, 1))),
     Role.UNDECIDED: Sign("○", "o", ((0, 0), (1, 0))),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _LINE_CHARS = 110
 _GIST_CHARS = 200
+_MOST_NAMES = 8
 
 
 def clock(seconds: float) -> str:
@@ -109,6 +110,10 @@ def summary_lines(summary: Summary) -> list[str]:
         f"devices   {gpus.busy} of {gpus.total} busy; {gpus.occupancy:.0%} of their time allocated, "
         f"{gpus.training_share:.0%} spent training; {summary.cost.gpu_hours:.2f} device-hours"
     )
+    if gpus.drained:
+        names = ", ".join(map(clean, gpus.drained[:_MOST_NAMES]))
+        more = f" and {len(gpus.drained) - _MOST_NAMES} more" if len(gpus.drained) > _MOST_NAMES else ""
+        lines.append(f"drained   {names}{more}: no new run starts there; 'drain --undo' gives a device back")
     if why := idle_words(gpus.idle, gpus.device_s):
         lines.append(f"idle      {why.replace(' idle', '', 1)}")
     lines += _why_lines(summary)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from core.analysis.coding import two_levels
 from core.analysis.effects import DesignEffects, design_effects
+from core.analysis.laws import Floats
 from core.state import Run, SessionState
-from core.statistics import class_shift, noise
+from core.statistics import Spread, class_shift, noise
 
 _FEWEST, _MOST = 4, 512
 """Scored experiments that make a set of two-level rows; larger ones are waves of single ideas."""
@@ -28,25 +31,54 @@ class DesignReport(msgspec.Struct, frozen=True):
     sentence: str
 
 
-def design_reports(state: SessionState) -> tuple[DesignReport, ...]:
-    """Effects of every design of two-level rows that has enough scores."""
+class DesignSet(NamedTuple):
+    """Scored runs of one design: what effects are computed from.
+
+    Args:
+        levels: the low and the high value of each knob, in the order of the columns.
+        rows: coded levels (runs, knobs) of each scored run; scores: theirs, brought to the reference class.
+        spread: noise of one run, where the session knows it.
+    """
+
+    design: str
+    parent: str
+    levels: dict[str, tuple[str, str]]
+    rows: Floats
+    scores: Floats
+    spread: Spread | None
+
+
+def design_members(state: SessionState) -> dict[tuple[str, str], list[int]]:
+    """The experiments (by index) that carry each design, by its name and what they are measured against."""
     members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for index, proposal in enumerate(state.ledger.experiments):
         if proposal.parent is not None and proposal.knobs:
             members[proposal.design, proposal.parent].append(index)
-    reports = [
-        _report(state, design, parent, indices)
-        for (design, parent), indices in members.items()
-        if _FEWEST <= len(indices) <= _MOST
-    ]
+    return members
+
+
+def design_reports(state: SessionState) -> tuple[DesignReport, ...]:
+    """Effects of every design of two-level rows that has enough scores."""
+    found = (design_set(state, *key, indices) for key, indices in design_members(state).items())
+    reports = [design_report(each) for each in found if each is not None]
     return tuple(report for report in reports if report is not None)
 
 
-def _report(state: SessionState, design: str, parent: str, members: list[int]) -> DesignReport | None:
+def is_two_level(state: SessionState, members: Sequence[int]) -> bool:
+    """Whether some experiments of one parent (by index) make a set of two-level rows."""
+    if not _FEWEST <= len(members) <= _MOST:
+        return False
+    levels, rows_MF = two_levels(state, members)
+    return len(levels) >= 2 and _is_balanced(rows_MF)
+
+
+def design_set(state: SessionState, design: str, parent: str, members: Sequence[int]) -> DesignSet | None:
     """One design: its nominating runs as rows, brought to the reference class; None where it is no two-level set."""
     cls = state.reference_class()
+    if cls is None or not _FEWEST <= len(members) <= _MOST:
+        return None
     levels, rows_MF = two_levels(state, members)
-    if cls is None or len(levels) < 2 or not _is_balanced(rows_MF):
+    if len(levels) < 2 or not _is_balanced(rows_MF):
         return None
     places: list[int] = []
     scores: list[float] = []
@@ -58,10 +90,16 @@ def _report(state: SessionState, design: str, parent: str, members: list[int]) -
                 scores.append(score)
     if len(set(places)) < _FEWEST:
         return None
-    effects = design_effects(list(levels), rows_MF[places], np.array(scores), noise(state, cls))
+    return DesignSet(design, parent, levels, rows_MF[places], np.array(scores), noise(state, cls))
+
+
+def design_report(found: DesignSet) -> DesignReport | None:
+    """The effects of a set; None for a part of a design that is too small for any of its effects."""
+    effects = design_effects(list(found.levels), found.rows, found.scores, found.spread)
     if effects is None or not (effects.mains or effects.interactions):
-        return None  # a part of a design, too small for any of its effects
-    return DesignReport(design, parent, levels, effects, f"design “{design}” on {parent}: {effects.sentence}")
+        return None
+    said = f"design “{found.design}” on {found.parent}: {effects.sentence}"
+    return DesignReport(found.design, found.parent, found.levels, effects, said)
 
 
 def _is_balanced(rows_MF: np.ndarray) -> bool:

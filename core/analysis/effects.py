@@ -50,7 +50,10 @@ class Effect(msgspec.Struct, frozen=True):
 
 
 class DesignEffects(msgspec.Struct, frozen=True):
-    """All effects of a set, the largest first. `curvature` is what centre points score beside the corners."""
+    """All effects of a set, the largest first. `curvature` is what centre points score beside the corners.
+
+    `sd` is that of one run, with its degrees of freedom: what all intervals rest on, found as `basis` says.
+    """
 
     mains: tuple[Effect, ...]
     interactions: tuple[Effect, ...]
@@ -58,6 +61,7 @@ class DesignEffects(msgspec.Struct, frozen=True):
     mean: float
     runs: int
     basis: Basis
+    sd: float
     df: float
     sentence: str
 
@@ -90,7 +94,7 @@ def design_effects(
     center_R = (rows_RF == 0.0).all(axis=1)
     has_center = 0 < int(center_R.sum()) < len(y_R)
     extra_RK = np.column_stack([x_RK, center_R.astype(np.float64)]) if has_center else x_RK
-    fit = least_squares(*_without_mean(extra_RK, y_R), 1)
+    fit = least_squares(*without_mean(extra_RK, y_R), 1)
     unit_K = fit.covariance.diagonal()
     basis, sd, df = _error(rows_RF, y_R, fit.variance, fit.df, 2.0 * fit.b[: x_RK.shape[1]], unit_K, spread)
     labels = [*names, *(chain[0] for chain in chains)]
@@ -105,10 +109,11 @@ def design_effects(
         curvature = _curvature(Estimate(float(fit.b[-1]), sd * math.sqrt(unit_K[-1]), df), int(center_R.sum()))
     mains, interactions = _largest_first(found[:split]), _largest_first(found[split:])
     said = _sentence(mains, interactions, len(y_R), basis)
-    return DesignEffects(mains, interactions, curvature, float(y_R.mean()), len(y_R), basis, df, said)
+    return DesignEffects(mains, interactions, curvature, float(y_R.mean()), len(y_R), basis, sd, df, said)
 
 
-def _without_mean(x_RK: Floats, y_R: Floats) -> tuple[Floats, Floats]:
+def without_mean(x_RK: Floats, y_R: Floats) -> tuple[Floats, Floats]:
+    """Columns and scores, each less its mean: what is left once a mean is fitted."""
     one_group = np.zeros(len(y_R), dtype=np.intp)
     return centred(x_RK, one_group), centred(y_R[:, None], one_group)[:, 0]
 
@@ -119,22 +124,29 @@ def _chains(names: Sequence[str], rows_RF: Floats) -> tuple[list[list[str]], Flo
     Empty where the set has too few runs for all chains at once: main effects alone are then the better model.
     """
     chains: list[list[str]] = []
+    heads: list[int] = []
     columns: list[Floats] = []
-    mains_RF, _ = _without_mean(rows_RF, rows_RF[:, 0])
-    for i, j in itertools.combinations(range(len(names)), 2):
-        pair_R = rows_RF[:, i] * rows_RF[:, j]
-        pair_R = pair_R - pair_R.mean()
-        size = math.sqrt(pair_R @ pair_R)
-        if size <= 1e-9 or np.abs(_alias_matrix(mains_RF, pair_R[:, None])).max() >= _CLEAR:
-            continue
+    mains_RF, _ = without_mean(rows_RF, rows_RF[:, 0])
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    if not pairs:
+        return [], np.zeros((len(rows_RF), 0))
+    left, right = np.array(pairs, dtype=np.intp).T
+    products_RP, _ = without_mean(rows_RF[:, left] * rows_RF[:, right], rows_RF[:, 0])
+    taken_P = np.abs(alias_shares(mains_RF, products_RP)).max(axis=0)
+    size_P = np.sqrt((products_RP * products_RP).sum(axis=0))
+    clear_P = np.flatnonzero((size_P > 1e-9) & (taken_P < _CLEAR))
+    unit_RP = products_RP[:, clear_P] / size_P[clear_P]
+    alike_PP = np.abs(unit_RP.T @ unit_RP) > _SAME
+    for place, p in enumerate(clear_P):
+        i, j = pairs[p]
         name = f"{names[i]}:{names[j]}"
-        for chain, column in zip(chains, columns, strict=True):
-            if abs(column @ pair_R) > _SAME * size * math.sqrt(column @ column):
-                chain.append(name)
-                break
+        same = np.flatnonzero(alike_PP[place, heads])
+        if len(same):
+            chains[int(same[0])].append(name)
         else:
             chains.append([name])
-            columns.append(pair_R)
+            heads.append(place)
+            columns.append(products_RP[:, p])
     pairs_RP = np.column_stack(columns) if columns else np.zeros((len(rows_RF), 0))
     both = np.column_stack([mains_RF, pairs_RP])
     if np.linalg.matrix_rank(both) < both.shape[1]:
@@ -142,7 +154,7 @@ def _chains(names: Sequence[str], rows_RF: Floats) -> tuple[list[list[str]], Flo
     return chains, pairs_RP
 
 
-def _alias_matrix(fitted_RK: Floats, others_RO: Floats) -> Floats:
+def alias_shares(fitted_RK: Floats, others_RO: Floats) -> Floats:
     """How much of each other effect (column) an estimate (row) holds: (X1'X1)^-1 X1'X2 (Box & Wilson 1951)."""
     return np.asarray(np.linalg.lstsq(fitted_RK, others_RO, rcond=None)[0], dtype=np.float64)
 
@@ -159,8 +171,8 @@ def _aliases(
     ]
     if not pairs:
         return [()] * x_RK.shape[1]
-    others_RO, _ = _without_mean(np.column_stack([column for _, column in pairs]), x_RK[:, 0])
-    shares_KO = _alias_matrix(_without_mean(x_RK, x_RK[:, 0])[0], others_RO)
+    others_RO, _ = without_mean(np.column_stack([column for _, column in pairs]), x_RK[:, 0])
+    shares_KO = alias_shares(without_mean(x_RK, x_RK[:, 0])[0], others_RO)
     return [
         tuple(
             Alias(name, float(share))

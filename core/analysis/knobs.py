@@ -52,11 +52,18 @@ class KnobEffect(msgspec.Struct, frozen=True):
 
 
 class KnobPair(msgspec.Struct, frozen=True):
-    """What one step of two knobs together does beyond the sum of both."""
+    """What one step of two knobs together does beyond the sum of both (`value`).
+
+    `units` says what a step is; `alone` what the step of each does by itself, `together` what both do; each with its
+    two-sided 95 % interval.
+    """
 
     knobs: tuple[str, str]
+    units: tuple[str, str]
     value: float
     interval: tuple[float, float]
+    alone: tuple[tuple[float, tuple[float, float]], tuple[float, tuple[float, float]]]
+    together: tuple[float, tuple[float, float]]
     n: int
     active: bool
     sentence: str
@@ -188,7 +195,11 @@ def _collected(
             untold[coded.knobs[k]] = None
     pairs = [
         _knob_pair(
-            coded, pair, fit.single(start + place), _experiments_off(rows.x[:, pair[0]] * rows.x[:, pair[1]], rows.exp)
+            coded,
+            pair,
+            fit,
+            (used, curved, start + place),
+            _experiments_off(rows.x[:, pair[0]] * rows.x[:, pair[1]], rows.exp),
         )
         for place, pair in enumerate(chosen)
         if fit.known[start + place]
@@ -254,13 +265,33 @@ def _knob_effect(
     )
 
 
-def _knob_pair(coded: Coded, pair: tuple[int, int], product: Estimate, n: int) -> KnobPair:
+def _knob_pair(
+    coded: Coded, pair: tuple[int, int], fit: Fit, places: tuple[Codes, Sequence[np.intp], int], n: int
+) -> KnobPair:
+    used, curved, product_at = places
+    unit_KK = np.eye(len(fit.b))
+    steps = [
+        unit_KK[int(np.flatnonzero(used == k)[0])] + (unit_KK[len(used) + curved.index(k)] if k in curved else 0.0)
+        for k in pair
+    ]
+    product = fit.single(product_at)
+    alone, beside = (fit.estimate(step_K) for step_K in steps)
+    both = fit.estimate(steps[0] + steps[1] + unit_KK[product_at])
     first, second = coded.units[pair[0]], coded.units[pair[1]]
     low, high = product.interval
     active = not low <= 0.0 <= high
     shown = "" if active else f", nothing that {count(n, 'experiment')} can show"
-    said = f"{first} and {second} together, beyond the sum of both: {gain(product.value, product.half)}{shown}"
-    return KnobPair((coded.knobs[pair[0]], coded.knobs[pair[1]]), product.value, product.interval, n, active, said)
+    return KnobPair(
+        knobs=(coded.knobs[pair[0]], coded.knobs[pair[1]]),
+        units=(first, second),
+        value=product.value,
+        interval=product.interval,
+        alone=((alone.value, alone.interval), (beside.value, beside.interval)),
+        together=(both.value, both.interval),
+        n=n,
+        active=active,
+        sentence=f"{first} and {second} together, beyond the sum of both: {gain(product.value, product.half)}{shown}",
+    )
 
 
 def _sentence(

@@ -115,7 +115,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         t_s: session seconds; hours, max_runs, max_usd: the limits as totals (see core.limits), None without one.
-        settled: runs that have ended; busy, up: devices with a run, and all.
+        settled: runs that have ended; busy, up: devices with a run, and all that are not drained.
         backlog: runs that wait and are not evidence; evidence: those that are.
         low: below it the queue is to be filled; fit: how many more runs may wait.
         confirmed: the incumbent's mean; observed: the best single run, both on the class `cls`; noise_sd: of one run.
@@ -160,7 +160,7 @@ def status_of(state: SessionState, *, low: int, high: int, max_usd: float | None
         settled=state.settled,
         max_runs=limits.runs,
         busy=state.flying,
-        up=sum(device.up for device in now.devices.values()),
+        up=state.serving,
         backlog=state.backlog,
         evidence=max(0, state.waiting - state.backlog),
         low=low,

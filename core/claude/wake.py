@@ -41,7 +41,7 @@ def water(state: SessionState) -> Water:
     The devices take about one run in (mean wall time / devices); a slow turn takes `ANSWERS_A_TURN` slow answers. Where
     a session has measured none of these, plain assumptions stand in.
     """
-    devices = max(1, sum(device.up for device in state.now.devices.values()))
+    devices = max(1, state.serving)
     wall_s = expected_wall_s(state) or FIRST_LATENCY_S
     latencies_s = state.now.model.latencies_s if state.now.model is not None else []
     slow_s = max(latencies_s, default=FIRST_LATENCY_S)

@@ -111,8 +111,9 @@ class EngineBench:
 
     async def cancel(self, exp: str, reason: str, *, call: str) -> None:
         self._check_open()
+        known = self.state.ledger.cancel_calls.get(call, self.state.now.counts.submitted)
         for run in self.state.open_runs_of(exp):
-            if run.cancel is None:
+            if run.cancel is None and int(run.run[1:]) <= known:
                 attempt = "" if run.status == "queued" else run.attempt
                 self._engine.take(CancelRequested(run=run.run, attempt=attempt, reason=reason, call=call))
 

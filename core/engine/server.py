@@ -17,11 +17,10 @@ import msgspec
 from core.bench import Delta
 from core.clock import parse_speed
 from core.control import COMMANDS, MAX_LINE_BYTES, Reply, Request
+from core.engine.commands import promise, refusal
 from core.engine.loop import Engine
 from core.events import Command
-from core.state import SessionState
 
-_MAX_ARG_CHARS = 4000
 _IDLE_S = 60.0
 _FASTEST_PACE = 6400.0
 MOST_WATCHERS = 16
@@ -119,34 +118,13 @@ class ControlServer:
         if any(known.client == asked.client for known in state.ledger.commands):
             await self._engine.recorder.durable()
             return self._reply(ok=True, text="already done")
-        refusal = self._refusal(asked)
-        if refusal:
-            return self._reply(ok=False, text=refusal)
+        refused = refusal(state, asked)
+        if refused:
+            return self._reply(ok=False, text=refused)
+        words = promise(state, asked)
         self._engine.take(Command(client=asked.client, verb=asked.verb, arg=asked.arg))
         await self._engine.recorder.durable()
-        return self._reply(ok=True, text=_DONE[asked.verb].format(arg=asked.arg))
-
-    def _refusal(self, asked: Request) -> str:
-        state = self._engine.state
-        if state.now.ended is not None:
-            return "the session has ended"
-        if not asked.client:
-            return "a command needs a client id, so that a repetition can be told from a second one"
-        if asked.verb == "hint" and state.now.research_ended is not None:
-            return "the researcher has ended its work"
-        if asked.verb == "hint" and _is_spent(state):
-            return "the money for the model is spent, so it hears nothing any more"
-        if len(asked.arg) > _MAX_ARG_CHARS:
-            return f"more than {_MAX_ARG_CHARS} characters are too many for {asked.verb!r}"
-        if asked.verb == "pause" and state.now.paused:
-            return "the session is paused already"
-        if asked.verb == "resume" and not state.now.paused:
-            return "the session is not paused"
-        if asked.verb == "hint" and not asked.arg.strip():
-            return "a hint needs words"
-        if asked.verb == "cancel" and not any(asked.arg in (run.run, run.exp) for run in state.now.runs.values()):
-            return f"there is no open run or experiment {asked.arg!r}"
-        return ""
+        return self._reply(ok=True, text=words)
 
     def _set_speed(self, arg: str) -> Reply:
         """Pace a simulated session; how fast it is watched is no part of it, so nothing is journalled."""
@@ -192,12 +170,6 @@ def _lines_of(piece: Delta) -> Iterator[bytes]:
         yield msgspec.json.encode(Delta(piece.req, piece.kind, text[start : start + _PIECE_CHARS])) + b"\n"
 
 
-def _is_spent(state: SessionState) -> bool:
-    """Whether a model has had its last word."""
-    model = state.now.model
-    return model is not None and model.status is not None and model.status.status == "capped"
-
-
 def _next_speed(rate: float, arg: str) -> float | None:
     """Twice or half the present rate, from 1 on; as fast as possible beyond what a screen can follow."""
     if rate == 0.0:
@@ -205,12 +177,3 @@ def _next_speed(rate: float, arg: str) -> float | None:
     if arg == "slower":
         return _FASTEST_PACE if rate > _FASTEST_PACE else max(1.0, rate / 2)
     return max(1.0, rate) * 2 if rate * 2 <= _FASTEST_PACE else None
-
-
-_DONE = {
-    "pause": "paused: what runs goes on, nothing new starts",
-    "resume": "resumed",
-    "hint": "the researcher has the hint",
-    "cancel": "{arg} is being cancelled",
-    "stop": "stopping",
-}

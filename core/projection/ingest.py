@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -61,10 +62,19 @@ class Ingester:
         full = True
         # Only up to a batch that is not full: running after an engine that writes as fast would never end.
         while full and (batch := self._read(_BATCH)):
-            for event, _ in batch:
-                self._fold.take(event)
-            self._store.write(self._fold, batch[-1][1])
+            self._take(batch)
             full = len(batch) == _BATCH
+
+    def ingest_until(self, n: int) -> Iterator[int]:
+        """Take in the journal up to event `n`, as far as it goes; yields how far that is, batch by batch."""
+        while self.n < n and (batch := self._read(min(_BATCH, n - self.n))):
+            self._take(batch)
+            yield self.n
+
+    def _take(self, batch: list[Placed]) -> None:
+        for event, _ in batch:
+            self._fold.take(event)
+        self._store.write(self._fold, batch[-1][1])
 
     def _read(self, limit: int) -> list[Placed]:
         """The next events, up to damage; from then on nothing."""
@@ -97,3 +107,30 @@ def rebuild(session_dir: Path) -> JournalDamaged | None:
         finally:
             store.close()
     return ingester.damage
+
+
+def cut(session_dir: Path, n: int, into: Path, progress: Callable[[int], None]) -> str:
+    """Publish in another folder what the session's database was right after event `n`, and leave the session's own be.
+
+    Args:
+        into: an empty folder.
+        progress: hears how many events are taken in, now and then.
+
+    Returns why the journal does not lead to event `n`, in a sentence, or an empty text.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    store = Store(into)
+    try:
+        ingester = Ingester(session_dir / "journal", store)
+        for reached in ingester.ingest_until(n):
+            progress(reached)
+        store.publish()
+    finally:
+        store.close()
+    (into / STORE_NAME).unlink()
+    if ingester.damage is not None:
+        return str(ingester.damage)
+    short = f"the journal in {session_dir} goes up to event #{ingester.n:,} only, not to #{n:,}"
+    return short if ingester.n < n else ""

@@ -265,7 +265,7 @@ comment on column model_requests.thinking_tokens is 'part of output_tokens';
 comment on view model_costs is 'per conversation with a model: attempts, tokens, dollars';
 comment on column model_costs.cache_share is 'share of the tokens sent that a cache had, 0 to 1';
 comment on table idle is 'stretches of time in which a device neither trained nor scored, each with its cause';
-comment on column idle.cause is 'empty queue, researcher thinking, no fitting run, research ended, limit, paused, stopping, down, pending, image or start-up';
+comment on column idle.cause is 'empty queue, researcher thinking, no fitting run, research ended, limit, paused, stopping, drained, down, pending, image or start-up';
 comment on column idle.to_t_s is 'session seconds; of what goes on, those of the last event';
 comment on column idle.settled is 'false where the last event leaves open how long it lasts, or what it was';
 comment on view costs is 'device time of each attempt so far; dollars for models are in model_costs';

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from core.events import Verdict
 from core.journal import START, Position
-from core.projection import SNAPSHOT_NAME
+from core.projection import SNAPSHOT_NAME, schema
 from core.projection.fold import RowFold, Rows
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ STORE_NAME: Final = "projection.duckdb"
 STORAGE_VERSION: Final = "v1.5.0"
 """The newest file format that the duckdb command line of most distributions reads."""
 
-_SCHEMA = Path(__file__).with_name("schema.sql")
 _REWRITTEN: Final = {
     "sessions": "true",
     "devices": "true",
@@ -43,8 +41,7 @@ class Store:
     def __init__(self, session_dir: Path) -> None:
         self._dir = session_dir
         self._path = session_dir / STORE_NAME
-        self._schema = _SCHEMA.read_text(encoding="utf-8")
-        self._schema_sha = hashlib.sha256(self._schema.encode()).hexdigest()
+        self._schema, self._schema_sha = schema()
         self._con = self._open()
 
     def _open(self) -> duckdb.DuckDBPyConnection:

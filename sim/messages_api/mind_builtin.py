@@ -174,7 +174,7 @@ class _Turn:
 
         What fits is what the client says; where it does not say it, one and a half times the devices may wait.
         """
-        up = sum(device.up for device in self._state.now.devices.values())
+        up = self._state.serving
         waiting = self._state.backlog
         fits = self._occasion.fits if self._occasion.fits is not None else math.ceil(1.5 * up) - waiting
         idle = max(0, len(self._state.now.free) - waiting)
@@ -218,7 +218,7 @@ class _Turn:
 
     def _wait(self, chosen: Sequence[Chosen]) -> ToolUse:
         """Wake at half a round of results, or when the queue is low enough to be filled in one go."""
-        up = max(1, sum(device.up for device in self._state.now.devices.values()))
+        up = max(1, self._state.serving)
         until = [f"results:{max(1, up // 2)}", "new_best"]
         if chosen:
             until.insert(1, f"queue_below:{max(1, 3 * up // 8)}")

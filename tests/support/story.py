@@ -78,7 +78,7 @@ class Story:
         self.events.append(event)
         return event
 
-    def propose(self, title: str, knobs: dict[str, str], seeds: Sequence[int]) -> str:
+    def propose(self, title: str, knobs: dict[str, str], seeds: Sequence[int], *, design: str = "screen") -> str:
         """A new experiment against the incumbent (or the baseline), with its revision; returns its id."""
         self._exps += 1
         exp = f"e{self._exps}"
@@ -95,7 +95,7 @@ class Story:
                 title=title,
                 hypothesis=f"{title} lowers val_bpb by at least 0.001.",
                 rationale="The last three experiments left this alone, and the curve is still steep there.",
-                design="screen",
+                design=design,
                 knobs=knobs,
                 seeds=list(seeds),
                 reason="screen" if self._incumbent else "baseline",

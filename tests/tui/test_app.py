@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from core.bench import Delta
-from core.control import EngineGone
+from core.control import EngineGone, Reply
 from core.events import AnyEvent, Command, ModelStatus, Note, PhaseChanged, Verdict
 from core.journal import line_of
 from core.journal.format import segment_path
@@ -23,11 +23,18 @@ from tests.support.talking import Talk, call, conversation, result, text, thinki
 from tui.app import Answers, SessionApp
 from tui.bindings import KEYS, TITLES, Key
 from tui.screens.dashboard import Dashboard
+from tui.screens.effects import EffectsScreen
 from tui.screens.experiment import ExperimentScreen
 from tui.screens.home import HomeApp, HomeChoice, HomeRow
+from tui.screens.source import SourceScreen
+from tui.screens.sql import SqlScreen
 from tui.widgets.curve import Curve
 from tui.widgets.device_grid import DeviceGrid
+from tui.widgets.effects import Effects
+from tui.widgets.experiment_list import ExperimentList
 from tui.widgets.log_tail import LogTail
+from tui.widgets.schema_list import SchemaList
+from tui.widgets.sql_editor import SqlEditor
 from tui.widgets.transcript import Transcript
 from tui.widgets.virtual_table import VirtualTable
 
@@ -45,17 +52,23 @@ class Clock:
 
 
 class Engine:
-    """Hears commands; `answer` is what it says, or raises."""
+    """Hears commands, and answers once `hears` is set: that it was done, or `refuses`. `fails` is raised instead."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
-        self.fails = False
+        self.clients: list[str] = []
+        self.hears = asyncio.Event()
+        self.hears.set()
+        self.refuses = ""
+        self.fails: Exception | None = None
 
-    async def send(self, verb: str, arg: str = "") -> str:
-        if self.fails:
-            raise OSError("the engine does not answer")
+    async def send(self, verb: str, arg: str = "", *, client: str = "") -> Reply:
+        self.clients.append(client)
+        await self.hears.wait()
+        if self.fails is not None:
+            raise self.fails
         self.heard.append((verb, arg))
-        return f"{verb} was done"
+        return Reply(not self.refuses, self.refuses or f"{verb} was done")
 
 
 class Growing:
@@ -118,6 +131,15 @@ async def reads(app: SessionApp, pilot: Pilot[None], *words: str) -> None:
         assert word in shown
 
 
+async def loses(app: SessionApp, pilot: Pilot[None], words: str) -> None:
+    """Wait until these words stand on the screen no more."""
+    for _ in range(300):
+        if words not in text_of(app):
+            return
+        await pilot.pause(0.01)
+    raise AssertionError(f"{words!r} is still there:\n{text_of(app)}")
+
+
 @pytest.fixture(autouse=True)
 def _fast_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pilot's waits between keys are long; what a story needs it waits for itself."""
@@ -167,8 +189,7 @@ async def test_a_large_terminal_shows_three_columns_and_the_experiment_under_the
         assert len({region.x for region in regions}) == 3
         assert not any(a.overlaps(b) for a in regions for b in regions if a is not b)
         await pilot.resize_terminal(120, 40)
-        await reads(app, pilot, "4 experiments")
-        assert "6 e19" not in text_of(app)
+        await loses(app, pilot, "6 e19")
         await press(pilot, "6")
         await reads(app, pilot, "[6 experiment]", "hypothesis")
         await press(pilot, "z")
@@ -235,7 +256,7 @@ async def test_enter_on_a_busy_device_opens_what_it_works_on(tmp_path: Path) -> 
     async with on_screen(live(tmp_path, story.events)) as (app, pilot):
         await press(pilot, "2", "enter")
         assert isinstance(app.screen, Dashboard)
-        await press(pilot, "j", "enter")
+        await press(pilot, "l", "enter")
         assert isinstance(app.screen, ExperimentScreen)
 
 
@@ -365,15 +386,14 @@ async def test_commands_reach_the_engine_and_its_answer_the_reader(tmp_path: Pat
     async with on_screen(LiveSource(growing.folder, lambda: True, clock=Clock()), commands=engine) as (app, pilot):
         await press(pilot, "p")
         await settled(app, pilot)
-        await reads(app, pilot, "pause was done")
-        growing.add(Command(client="c", verb="pause"))
+        await reads(app, pilot, "… pause: pause was done")
+        growing.add(Command(client=engine.clients[0], verb="pause"))
         await tick(app, pilot)
-        await reads(app, pilot, "● paused")
+        await reads(app, pilot, "● paused", "✓ pause")
         await press(pilot, "p")
         await settled(app, pilot)
         assert engine.heard == [("pause", ""), ("resume", "")]
-        await reads(app, pilot, "resume was done")
-        assert "pause was done" not in text_of(app), "an old answer gives way to a new one, and hides no pane"
+        await reads(app, pilot, "… resume: resume was done")
 
 
 async def test_while_a_hint_is_typed_keys_are_letters(tmp_path: Path) -> None:
@@ -398,7 +418,7 @@ async def test_stopping_asks_first(tmp_path: Path) -> None:
         await reads(app, pilot, "for good")
         await press(pilot, "y")
         await settled(app, pilot)
-        assert engine.heard == [("stop", "")]
+        assert engine.heard == [("stop", "now")]
 
 
 async def test_q_leaves_and_asks_nothing_of_the_engine(tmp_path: Path) -> None:
@@ -416,12 +436,13 @@ async def test_with_the_engine_gone_the_screen_says_so_and_r_resumes(tmp_path: P
     async with on_screen(source, commands=engine) as (app, pilot):
         await reads(app, pilot, "○ engine gone")
         await reads(app, pilot, "Press r to resume")
-        engine.fails = True
-        await press(pilot, "r")
+        await press(pilot, "r", "n")
+        engine.fails = OSError("the engine did not start")
+        await press(pilot, "r", "y")
         await settled(app, pilot)
-        await reads(app, pilot, "the engine does not answer")
-        engine.fails = False
-        await press(pilot, "r")
+        await reads(app, pilot, "✗ resume: the engine did not start")
+        engine.fails = None
+        await press(pilot, "r", "y")
         await settled(app, pilot)
         assert engine.heard == [("resume", "")]
 
@@ -447,7 +468,7 @@ async def test_a_damaged_journal_is_shown_up_to_the_damage_with_the_place(tmp_pa
 
 
 async def test_help_lists_every_key_of_the_table(tmp_path: Path) -> None:
-    async with on_screen(live(tmp_path, session(experiments=3)), size=(100, 120)) as (app, pilot):
+    async with on_screen(live(tmp_path, session(experiments=3)), size=(100, 280)) as (app, pilot):
         await press(pilot, "question_mark")
         shown = text_of(app)
         assert all(key.says in shown for key in KEYS)
@@ -460,10 +481,14 @@ async def test_every_command_of_the_palette_can_be_called(tmp_path: Path) -> Non
     async with on_screen(live(tmp_path, session(experiments=3))) as (app, _):
         commands = list(app.get_system_commands(app.screen))
         titles = {command.title for command in commands}
-        wanted = {_named(key) for key in KEYS if key.where not in ("home", "experiment")}
+        wanted = {_named(key) for key in KEYS if key.where not in _ELSEWHERE}
         assert titles == wanted
         await next(command for command in commands if command.title == "One event back").callback()
         assert app.source.mode == "replay"
+
+
+_ELSEWHERE = {"home", "experiment", "source", "effects", "view", "sql", "query", "schema"}
+"""Places that are not on the first screen of a session."""
 
 
 def _named(key: Key) -> str:
@@ -480,8 +505,16 @@ def test_every_key_of_the_table_has_its_action() -> None:
         "curve": Curve,
         "devices": DeviceGrid,
         "reasoning": Transcript,
+        "experiments": ExperimentList,
         "table": VirtualTable,
+        "find": Transcript,
+        "effects": Effects,
+        "view": EffectsScreen,
         "experiment": ExperimentScreen,
+        "source": SourceScreen,
+        "sql": SqlScreen,
+        "query": SqlEditor,
+        "schema": SchemaList,
         "home": HomeApp,
     }
     for key in KEYS:

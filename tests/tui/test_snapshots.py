@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from core.events import DeviceLost
 from core.sources import LiveSource
-from tests.support.story import session, write_journal
+from tests.support.story import Story, session, write_journal
 from tui.app import SessionApp
 
 
@@ -42,3 +43,38 @@ def test_one_experiment_in_full(snap_compare: Callable[..., bool], tmp_path: Pat
         await shown(pilot, "4", "enter")
 
     assert snap_compare(app_of(tmp_path), terminal_size=(120, 40), run_before=opened)
+
+
+def cluster_of(devices: int, folder: Path) -> SessionApp:
+    """A session on nodes of eight, most devices at work, one node lost, some devices free."""
+    story = Story(devices=devices, progress=8)
+    exp = story.propose("warm-down 0.4", {}, range(devices))
+    for index in range(devices):
+        run = story.start(exp, index, f"gpu{index}", "screen") if index % 9 else None
+        for step in range(1, index % 9):
+            if run is not None:
+                story.advance(run, step)
+    for index in range(8, min(devices, 16)):
+        story.add(DeviceLost(device=f"gpu{index}", seq=2, reason="node is gone"))
+    journal = write_journal(folder, story.events)
+    return SessionApp(LiveSource(journal, lambda: True, clock=lambda: 0.0), ticks_hz=0)
+
+
+@pytest.mark.parametrize(
+    ("devices", "keys", "size"),
+    [
+        (16, "v", (120, 24)),
+        (16, "vv", (80, 24)),
+        (16, "vvv", (80, 24)),
+        (1_024, "", (80, 24)),
+        (1_024, "vvvv", (80, 24)),
+    ],
+    ids=["tiles", "rows", "map", "map-of-1024", "nodes-of-1024"],
+)
+def test_devices_by_the_space_there_is(
+    snap_compare: Callable[..., bool], tmp_path: Path, devices: int, keys: str, size: tuple[int, int]
+) -> None:
+    async def opened(pilot: Pilot[None]) -> None:
+        await shown(pilot, "2", "z", *keys, "j", "l")
+
+    assert snap_compare(cluster_of(devices, tmp_path), terminal_size=size, run_before=opened)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core import projection
 from core.conversation import ModelNow
 from core.events import (
     Autopilot,
@@ -29,7 +30,7 @@ from core.events import (
     PhaseChanged,
 )
 from core.journal import START
-from core.projection import SNAPSHOT_NAME, store
+from core.projection import SNAPSHOT_NAME
 from core.projection.ingest import Ingester, rebuild
 from core.projection.lock import ProjectionBusy, projection_lock
 from core.projection.service import Service
@@ -315,8 +316,8 @@ def test_a_store_that_does_not_fit_begins_anew(tmp_path, fate, monkeypatch):
         write_journal(tmp_path / "journal", [*session(experiments=8, seed=5)])
     elif fate == "schema":
         changed = tmp_path / "schema.sql"
-        changed.write_text(store._SCHEMA.read_text(encoding="utf-8") + "\nselect 1;\n", encoding="utf-8")
-        monkeypatch.setattr(store, "_SCHEMA", changed)
+        changed.write_text(projection._SCHEMA.read_text(encoding="utf-8") + "\nselect 1;\n", encoding="utf-8")
+        monkeypatch.setattr(projection, "_SCHEMA", changed)
     else:
         (tmp_path / "projection.duckdb").write_bytes(b"not a database" * 1000)
     keeper = Store(tmp_path)

@@ -19,8 +19,8 @@ from tui.raster.window import holding, panned, zoomed
 from tui.text import clean, clean_lines, cut, fit, wrap
 
 any_float = st.floats(allow_nan=True, allow_infinity=True)
-columns = st.integers(1, 90)
-lines = st.integers(1, 30)
+columns = st.integers(1, 250)
+lines = st.integers(1, 70)
 charsets = st.sampled_from(["braille", "blocks", "ascii"])
 UNIT = Window(0.0, 1.0, 0.0, 1.0)
 
@@ -43,8 +43,11 @@ def pairs(data):
     st.booleans(),
     any_float,
     st.text(),
+    st.none() | st.tuples(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9)),
 )
-def test_a_chart_is_exactly_as_large_as_asked_for_any_data(data, width, height, charset, glyphs, cursor, words):
+def test_a_chart_is_exactly_as_large_as_asked_for_any_data(
+    data, width, height, charset, glyphs, cursor, words, overview
+):
     x, y = pairs(data)
     ordered = np.sort(x)
     low, high = robust_range(y)
@@ -63,6 +66,9 @@ def test_a_chart_is_exactly_as_large_as_asked_for_any_data(data, width, height, 
         crosshair=Crosshair(cursor, cursor, Role.KEPT),
         notice=clean(words),
         readout=clean(words),
+        x_name="device-hours",
+        overview=overview,
+        edges=(cursor, 0.0),
     )
     raster = draw_chart(chart, width, height, charset)
     assert raster.roles.shape == (height, width)

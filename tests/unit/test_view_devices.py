@@ -11,11 +11,12 @@ from core.events import (
     DeviceSeen,
     LimitHit,
     ResearchEnded,
+    RunProgress,
     RunQueued,
     SessionEnded,
 )
 from tests.support.runs import Session
-from tui.view.devices import devices_view
+from tui.view.devices import Made, devices_view
 
 
 @pytest.fixture
@@ -79,6 +80,12 @@ def test_a_queue_for_another_class_is_named(session):
     assert found["gpu2"].words == "free: starting a run"
 
 
+def test_a_queue_for_a_class_that_is_drained_says_so(session):
+    session.add(RunQueued(run="r1", exp="e1", seed=1, reason="screen", cls="H200-141GB"))
+    session.add(Command(client="c1", verb="drain", arg="class:H200-141GB"))
+    assert rows(session)["gpu0"].words == "free: queue holds only runs for H200-141GB (drained)"
+
+
 def test_without_an_engine_that_is_the_reason_unless_the_session_ended(session):
     session.add(RunQueued(run="r1", exp="e1", seed=1, reason="screen"))
     assert rows(session, engine_alive=False)["gpu0"].words.startswith("free: no engine is running")
@@ -104,3 +111,54 @@ def test_a_lost_device_says_what_happened_and_comes_back(session):
 def test_equal_states_give_equal_views(session):
     session.start("e1", losses=(3.0,))
     assert devices_view(session.state, 5.0) == devices_view(session.state, 6.0)
+
+
+def test_what_was_made_before_spares_work_and_changes_nothing(session):
+    made = Made()
+
+    def same(now_s):
+        view = devices_view(session.state, now_s, made=made)
+        assert view == devices_view(session.state, now_s)
+        return view
+
+    first = same(0.0)
+    assert same(30.0) is first
+    assert same(61.0).rows[0].words.startswith("free 1m:")
+    assert same(0.0) == first
+    session.start("e1", "gpu1", losses=(3.0, 2.5))
+    running = same(0.0)
+    session.add(RunProgress(run="r1", attempt="r1.1", seq=9, step=9, frac=0.9, loss=2.4))
+    assert same(0.0).rows[1].loss == 2.4
+    assert same(0.0).rows[0] is running.rows[0]
+    session.add(CancelRequested(run="r1", attempt="r1.1", reason="not wanted"))
+    assert same(0.0).rows[1].words == "cancelling: not wanted"
+    session.add(DeviceLost(device="gpu1", seq=2, reason="Xid 79"))
+    assert (same(0.0).rows[1].status, same(0.0).rows[1].words) == ("lost", "lost: Xid 79")
+    session.add(SessionEnded(reason="done"))
+    assert same(0.0).rows[0].words == "free: session ended"
+    assert devices_view(session.state, 0.0, engine_alive=False, made=made) == same(0.0)
+
+
+def test_devices_of_a_node_stand_together_within_their_class():
+    session = Session({})
+    for name, cls, node in (("a", "X", "n1"), ("b", "Y", "n1"), ("c", "X", "n2"), ("d", "X", "n1")):
+        session.add(DeviceSeen(device=name, seq=1, cls=cls, node=node))
+    assert [row.device for row in devices_view(session.state, 0.0).rows] == ["a", "d", "c", "b"]
+
+
+def test_memory_and_the_name_the_session_knows_come_along(session):
+    session.add(DeviceSeen(device="gpu\x1b[0m9", seq=1, cls="X", node="n", memory_mb=81_559))
+    row = devices_view(session.state, 0.0).rows[-1]
+    assert (row.device, row.key, row.memory_mb) == ("gpu9", "gpu\x1b[0m9", 81_559)
+
+
+def test_a_drained_device_ends_what_it_has_and_then_takes_no_run(session):
+    session.add(Command(client="c1", verb="drain", arg="gpu0"))
+    session.add(Command(client="c2", verb="drain", arg="gpu1"))
+    session.start("e1", "gpu1", losses=(3.0,))
+    found = rows(session)
+    assert (found["gpu0"].status, found["gpu0"].words) == ("drained", "drained: takes no run")
+    assert (found["gpu1"].status, found["gpu1"].run) == ("draining", "r1")
+    assert found["gpu2"].status == "free"
+    session.add(DeviceLost(device="gpu0", seq=2, reason="Xid 79"))
+    assert rows(session)["gpu0"].status == "lost"

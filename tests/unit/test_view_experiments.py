@@ -32,7 +32,9 @@ def test_each_standing_has_its_sign_and_word() -> None:
     assert done.exp == judged
     assert done.status in ("kept", "rejected", "undecided")
     assert (crash.sign, crash.status, crash.val_bpb) == ("×", "crash", None)
-    assert [str(cell) for cell in table.row(3)] == ["e2", "×", "crash", "", "1/1", "a crash"]
+    cells = [str(cell) for cell in table.row(3)]
+    assert cells == ["e2", "×", "crash", "", "1/1", "H100-80GB", "1", "now", "screen", "a crash"]
+    assert table.words(3) == "e2  a crash  crash"
 
 
 def test_val_bpb_is_the_mean_on_one_class_only() -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 from core.moment import FORMS, MomentError, moment_of
 from core.replay import Mark, ReplaySource
 from tui.acting.base import ActingApp
+from tui.messages import MomentWanted
 from tui.screens.ask import AskText
 from tui.widgets.replay_bar import ReplayBar
 
@@ -65,6 +66,14 @@ class TimeActions(ActingApp):
     def on_replay_bar_seek_requested(self, event: ReplayBar.SeekRequested) -> None:
         """A click on the bar."""
         self.replay().seek_fraction(event.fraction)
+        self.show_source()
+
+    def on_moment_wanted(self, event: MomentWanted) -> None:
+        """Something on the screen names a moment that is to be seen."""
+        if event.n is None:
+            self.replay().seek_time(event.t_s)
+        else:
+            self.replay().seek_event(event.n)
         self.show_source()
 
     def replay(self) -> ReplaySource:

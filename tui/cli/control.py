@@ -1,4 +1,4 @@
-"""Commands that talk to a session's engine: pause, resume, hint, cancel, stop."""
+"""Commands that talk to a session's engine: pause, resume, hint, cancel, drain, stop."""
 
 from __future__ import annotations
 
@@ -57,8 +57,20 @@ def hint(words: tuple[str, ...], session: str) -> None:
 @click.argument("what")
 @click.option("-s", "--session", default="last", help="The session (default: last).")
 def cancel(what: str, session: str) -> None:
-    """Cancel a run (r12) or the open runs of an experiment (e5)."""
+    """Cancel a run (r12), or the runs of an experiment (e5) or a design that are open now.
+
+    A design is meant by its name; `design:NAME` where that looks like a run's or an experiment's.
+    """
     _command(resolve_session(session), "cancel", what)
+
+
+@click.command()
+@click.argument("what", metavar="DEVICE")
+@click.option("-s", "--session", default="last", help="The session (default: last).")
+@click.option("--undo", is_flag=True, help="Give the device back: it takes new runs again.")
+def drain(what: str, session: str, undo: bool) -> None:
+    """Start nothing new on a device (gpu3); what runs there finishes. `node:NAME` or `class:NAME` means all there."""
+    _command(resolve_session(session), "undrain" if undo else "drain", what)
 
 
 @click.command()

@@ -1,40 +1,78 @@
-"""`export`: what the model was told, said and did, as a file that other programs read."""
+"""`export`: a session for other programs: its conversations with a model, or the train.py that it found."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
 
 from core.secrets import split_environment
 from core.session import resolve_session
+from core.state import SessionState
 from tui.cli import UserError
 from tui.cli.inspect import state_of
 from tui.cli.options import session_argument
+from tui.text import clean_lines
 
 _ADDRESSES = frozenset({"ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL"})
 
 
 @click.command()
 @session_argument
-@click.option("--format", "kind", type=click.Choice(["atif"]), default="atif", show_default=True, help="The format.")
+@click.option(
+    "--format", "kind", type=click.Choice(["atif", "source"]), default="atif", show_default=True, help="What to write."
+)
+@click.option(
+    "-e", "--experiment", help="With source: whose train.py, as e12 or a revision (default: the incumbent's)."
+)
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file (default: print it).")
-def export(session: str, kind: str, out: Path | None) -> None:  # noqa: ARG001  one format so far
-    """Write a session's conversations with its model: ATIF 1.7, one JSON document, for viewers and data sets.
+def export(session: str, kind: str, experiment: str | None, out: Path | None) -> None:
+    """Write a session's conversations with its model (atif), or the train.py of an experiment (source).
 
-    Thinking as it was summarized, texts, tool calls with results, tokens and dollars of each answer. Keys are hidden.
+    atif is ATIF 1.7, one JSON document, for viewers and data sets: thinking as it was summarized, texts, tool calls
+    with results, tokens and dollars of each answer. Keys are hidden.
     """
+    if experiment is not None and kind != "source":
+        raise click.UsageError("--experiment goes with --format source")
+    state = state_of(resolve_session(session))
+    text = _source(state, experiment) if kind == "source" else _conversations(state)
+    if out is None:
+        # A file stays as it is; a terminal must not be moved by what a model wrote.
+        shown = "\n".join(clean_lines(text)) if sys.stdout.isatty() else text
+        click.echo(shown, nl=False)
+        return
+    try:
+        with out.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"{out} could not be written: {error.strerror or error}") from None
+    click.echo(f"written to {out}", err=True)
+
+
+def _conversations(state: SessionState) -> str:
     from core.export.atif import NoConversation, as_json, trajectory
 
     secrets, _ = split_environment(os.environ)
     hidden = [word for name, value in secrets.items() if name not in _ADDRESSES for word in value.split()]
     try:
-        text = as_json(trajectory(state_of(resolve_session(session)), hidden))
+        return as_json(trajectory(state, hidden))
     except NoConversation as error:
         raise UserError(str(error)) from None
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    out.write_text(text, encoding="ascii")
-    click.echo(f"written to {out}", err=True)
+
+
+def _source(state: SessionState, experiment: str | None) -> str:
+    from core.patching import PatchError
+    from core.revisions import Revisions
+
+    ref = experiment or state.now.incumbent
+    if ref is None:
+        raise UserError("nothing is kept yet: say with --experiment whose train.py is wanted")
+    revisions = Revisions(state)
+    try:
+        return revisions.text(revisions.resolve(ref))
+    except KeyError as error:
+        raise UserError(str(error.args[0])) from None
+    except PatchError as error:
+        raise UserError(f"the train.py of {ref} cannot be put together: {error}") from None

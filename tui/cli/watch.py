@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from core.session import SessionFolder, home, resolve_session
 from tui.cli import UserError
 from tui.cli.options import has_screen, plain_option, session_argument
+
+if TYPE_CHECKING:
+    from core.control import Reply
+    from core.sql_console import SqlConsole
 
 
 @click.command()
@@ -41,7 +48,8 @@ def watch_replay(folder: SessionFolder) -> int:
 
     forks = CommandForks(folder)
     source = ReplaySource(folder.journal_dir, playing=True)
-    code = run_app(source, logs=log_provider(folder), forks=forks, crash_log=_crash_log())
+    with _console(folder) as sql:
+        code = run_app(source, logs=log_provider(folder), forks=forks, sql=sql, crash_log=_crash_log())
     return code if forks.made is None else watch_live(forks.made, plain=False)
 
 
@@ -58,14 +66,16 @@ def watch_live(folder: SessionFolder, *, plain: bool, started_here: bool = False
 
     forks = CommandForks(folder)
     source = LiveSource(folder.journal_dir, folder.engine_alive)
-    code = run_app(
-        source,
-        commands=SocketCommands(folder),
-        logs=log_provider(folder),
-        answers=lambda: control.follow(folder),
-        forks=forks,
-        crash_log=_crash_log(),
-    )
+    with _console(folder) as sql:
+        code = run_app(
+            source,
+            commands=SocketCommands(folder),
+            logs=log_provider(folder),
+            answers=lambda: control.follow(folder),
+            forks=forks,
+            sql=sql,
+            crash_log=_crash_log(),
+        )
     if folder.engine_alive():
         name = folder.config().name
         click.echo(f"session {name} goes on; 'autoresearch-tui attach {name}' shows it again")
@@ -78,21 +88,16 @@ class SocketCommands:
     def __init__(self, folder: SessionFolder) -> None:
         self._folder = folder
 
-    async def send(self, verb: str, arg: str = "") -> str:
-        """Send one command and return the sentence that answers it; `resume` starts an engine where none works."""
-        from core.control import EngineGone, new_client, request
-        from core.session import SessionError
+    async def send(self, verb: str, arg: str = "", *, client: str = "") -> Reply:
+        """Send one command and return its answer; `resume` starts an engine where none works."""
+        from core.control import Reply, request
 
-        try:
-            if verb == "resume" and not self._folder.engine_alive():
-                from tui.launch import start_engine
+        if verb == "resume" and not self._folder.engine_alive():
+            from tui.launch import start_engine
 
-                await asyncio.to_thread(start_engine, self._folder)
-                return "an engine works on this session again"
-            reply = await request(self._folder, verb, arg, client=new_client("screen"))
-        except (EngineGone, SessionError) as error:
-            return str(error)
-        return reply.text
+            await asyncio.to_thread(start_engine, self._folder)
+            return Reply(True, "an engine works on this session again")
+        return await request(self._folder, verb, arg, client=client)
 
 
 def log_provider(folder: SessionFolder) -> Callable[[str, int], bytes]:
@@ -105,6 +110,14 @@ def log_provider(folder: SessionFolder) -> Callable[[str, int], bytes]:
             return log.read()
 
     return read
+
+
+def _console(folder: SessionFolder) -> AbstractContextManager[SqlConsole]:
+    """What the screen's SQL console asks; it leaves nothing behind."""
+    from core.sql_console import SqlConsole
+    from core.sql_history import SqlHistory, history_path
+
+    return contextlib.closing(SqlConsole(folder, SqlHistory(history_path())))
 
 
 def _crash_log() -> Path:

@@ -14,7 +14,7 @@ from tui.raster.braille import CharsetName, Layer, Raster, Window, blank, raster
 from tui.raster.ticks import FloatArray, duration, labels, ticks, time_ticks
 from tui.text import cut
 
-XAxis = Literal["run", "time", "share"]
+XAxis = Literal["run", "time", "device", "share"]
 
 LINES_PER_TICK: Final = 4
 CELLS_PER_TICK: Final = 14
@@ -37,6 +37,10 @@ class Chart:
 
     Args:
         failed_x: where a cross stands in the crash row; None leaves the row out.
+        x_name: what the x axis counts, at its end where there is room.
+        overview: which part of all the data the window shows, as shares from 0 to 1, on a track of its own; None
+            leaves the track out.
+        edges: upright lines at these x: a stretch that is being chosen.
         notice: words for the top left corner (`▲ 3 above`); readout: words for the top right corner.
     """
 
@@ -47,6 +51,9 @@ class Chart:
     crosshair: Crosshair | None = None
     notice: str = ""
     readout: str = ""
+    x_name: str = ""
+    overview: tuple[float, float] | None = None
+    edges: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,7 @@ class Frame:
     rows: int
     crash_row: int | None
     label_row: int | None
+    track_row: int | None
     y_labels: tuple[tuple[float, str], ...]
 
     def x_of(self, column: int, window: Window) -> float:
@@ -82,6 +90,10 @@ def frame_of(chart: Chart, width: int, height: int) -> Frame:
     """Divide `width` x `height` cells; the smaller the space, the fewer extras."""
     label_row = height - 1 if height >= 4 else None
     rows = height - (label_row is not None)
+    track_row = None
+    if chart.overview is not None and rows >= 6:
+        rows -= 1
+        track_row = rows
     crash_row = None
     if chart.failed_x is not None and rows >= 4:
         rows -= 1
@@ -90,8 +102,8 @@ def frame_of(chart: Chart, width: int, height: int) -> Frame:
     texts = labels(values)
     left = max((len(text) for text in texts), default=0) + 1
     if width - left < MIN_PLOT_CELLS:
-        return Frame(0, width, rows, crash_row, label_row, ())
-    return Frame(left, width - left, rows, crash_row, label_row, tuple(zip(values, texts, strict=True)))
+        return Frame(0, width, rows, crash_row, label_row, track_row, ())
+    return Frame(left, width - left, rows, crash_row, label_row, track_row, tuple(zip(values, texts, strict=True)))
 
 
 def draw_chart(chart: Chart, width: int, height: int, charset: CharsetName = "braille") -> Raster:
@@ -106,10 +118,12 @@ def draw_chart(chart: Chart, width: int, height: int, charset: CharsetName = "br
     plain = charset == "ascii"
     _draw_axes(whole, chart, frame, plain)
     _draw_failures(whole, chart, frame, plain)
+    _draw_track(whole, chart, frame, plain)
+    _draw_edges(whole, chart, frame, plain)
     _draw_crosshair(whole, chart, frame, plain)
-    _put(whole, 0, frame.left, chart.notice, Role.MUTED)
+    put(whole, 0, frame.left, chart.notice, Role.MUTED)
     readout = cut(chart.readout, width - frame.left - cell_len(chart.notice) - 1, "..." if plain else "…")
-    _put(whole, 0, width - cell_len(readout), readout, Role.CURSOR)
+    put(whole, 0, width - cell_len(readout), readout, Role.CURSOR)
     return whole
 
 
@@ -121,7 +135,7 @@ def _draw_axes(whole: Raster, chart: Chart, frame: Frame, plain: bool) -> None:
         for value, text in frame.y_labels:
             row = frame.row_of(value, chart.window)
             if row is not None:
-                _put(whole, row, 0, text.rjust(frame.left - 1) + ("+" if plain else "┤"), Role.AXIS)
+                put(whole, row, 0, text.rjust(frame.left - 1) + ("+" if plain else "┤"), Role.AXIS)
     if frame.label_row is not None:
         _draw_x_labels(whole, chart, frame, frame.label_row)
 
@@ -135,14 +149,17 @@ def _draw_x_labels(whole: Raster, chart: Chart, frame: Frame, row: int) -> None:
     else:
         values = ticks(window.x0, window.x1, most, whole=chart.x_axis == "run")
         texts = [f"{value:.0%}" for value in values] if chart.x_axis == "share" else labels(values)
-    free_from = 0
+    free_from, free_to = 0, whole.chars.shape[1]
+    if chart.x_name and frame.columns >= 4 * len(chart.x_name):
+        free_to -= len(chart.x_name) + 1
+        put(whole, row, free_to + 1, chart.x_name, Role.MUTED)
     for value, text in zip(values, texts, strict=True):
         column = frame.column_of(value, window)
         if column is None:
             continue
-        start = min(max(column - len(text) // 2, free_from), whole.chars.shape[1] - len(text))
+        start = min(max(column - len(text) // 2, free_from), free_to - len(text))
         if start >= free_from:
-            _put(whole, row, start, text, Role.AXIS)
+            put(whole, row, start, text, Role.AXIS)
             free_from = start + len(text) + 1
 
 
@@ -154,6 +171,25 @@ def _draw_failures(whole: Raster, chart: Chart, frame: Frame, plain: bool) -> No
         if column is not None:
             whole.chars[frame.crash_row, column] = sign(Role.FAILED, plain=plain)
             whole.roles[frame.crash_row, column] = Role.FAILED
+
+
+def _draw_track(whole: Raster, chart: Chart, frame: Frame, plain: bool) -> None:
+    """Where the window lies in the whole, as the thumb of a scroll bar does."""
+    if frame.track_row is None or chart.overview is None:
+        return
+    first, last = (min(1.0, max(0.0, share)) * frame.columns for share in chart.overview)
+    start = min(int(first), frame.columns - 1)
+    end = max(start + 1, round(last))
+    put(whole, frame.track_row, frame.left, ("." if plain else "─") * frame.columns, Role.AXIS)
+    put(whole, frame.track_row, frame.left + start, ("=" if plain else "━") * (end - start), Role.CURSOR)
+
+
+def _draw_edges(whole: Raster, chart: Chart, frame: Frame, plain: bool) -> None:
+    for x in chart.edges:
+        column = frame.column_of(x, chart.window)
+        for row in range(frame.rows if column is not None else 0):
+            whole.chars[row, column] = "|" if plain else "┃"
+            whole.roles[row, column] = Role.CURSOR
 
 
 def _draw_crosshair(whole: Raster, chart: Chart, frame: Frame, plain: bool) -> None:
@@ -172,13 +208,18 @@ def _draw_crosshair(whole: Raster, chart: Chart, frame: Frame, plain: bool) -> N
         whole.roles[row, column] = Role.CURSOR
 
 
-def _put(whole: Raster, row: int, column: int, text: str, role: Role) -> None:
+def put(whole: Raster, row: int, column: int, text: str, role: Role) -> None:
     """Write clean text over a line, cut at its end; a wide character takes two cells or is left out."""
     end = whole.chars.shape[1]
     for character in text:
         cells = cell_len(character)
         if column + cells > end:
             return
+        # What is left of a wide character that is half written over is a blank.
+        if whole.chars[row, column] == "" and column > 0:
+            whole.chars[row, column - 1] = " "
+        if column + cells < end and whole.chars[row, column + cells] == "":
+            whole.chars[row, column + cells] = " "
         whole.chars[row, column] = character
         whole.chars[row, column + 1 : column + cells] = ""
         whole.roles[row, column : column + cells] = role

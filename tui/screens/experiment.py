@@ -14,14 +14,18 @@ from textual.content import Content
 from textual.widgets import Static
 from textual.worker import Worker, WorkerState
 
+from core.patching import PatchError
+from core.revisions import Revisions
 from core.sources import Source
 from tui.bindings import Where, bindings_for
 from tui.look import look_of
 from tui.palette import style_of
 from tui.screens.panes import PaneScreen
+from tui.screens.source import SourceScreen, ask_where_to_save
 from tui.text import clean, cut
 from tui.view.detail import DetailView, about_text, detail_view
 from tui.view.loss import loss_view
+from tui.view.targets import Subject
 from tui.view.words import score_words
 from tui.widgets.diff import Diff
 from tui.widgets.log_tail import LogTail
@@ -94,9 +98,56 @@ class ExperimentScreen(PaneScreen):
                 self.query_one(LossCurve).show(loss_view(state, self._exp))
         self._follow_log(source)
 
+    def under_cursor(self) -> Subject | None:
+        """A run of the list where that has the focus, else the experiment."""
+        attempt = self.query_one(VirtualTable).cursor_key if self._active == "runs" else None
+        return Subject("experiment", self._exp) if attempt is None else Subject("run", attempt.partition(".")[0])
+
     def action_back(self) -> None:
         """Back to the session."""
         self.dismiss()
+
+    def copied(self) -> str:
+        """What is said about the experiment, where no list or text has the focus."""
+        view = self._view
+        return "" if view is None else f"{view.exp}  {view.title}\n{about_text(view).plain}"
+
+    def action_neighbour(self, by: int) -> None:
+        """Show the experiment that was proposed next, or before."""
+        if self._source is None:
+            return
+        ledger = self._source.state.ledger
+        place = ledger.experiment_index.get(self._exp)
+        if place is None or not 0 <= place + by < len(ledger.experiments):
+            self.notify("There is no experiment further on.", markup=False)
+            return
+        self._exp, self._attempt, self._view = ledger.experiments[place + by].exp, "", None
+        self._shown_state = None
+        self.query_one(LogTail).say("no run has begun")
+        self.query_one(LogTail).border_title = f"{list(self.PANES).index('log') + 1} {self.PANES['log']}"
+        self.show_source(self._source)
+
+    def action_source(self) -> None:
+        """Show the whole train.py."""
+        if (found := self._train_py()) is not None:
+            self.app.push_screen(SourceScreen(self._exp, *found))
+
+    def action_save(self) -> None:
+        """Take the train.py home."""
+        if (found := self._train_py()) is not None:
+            ask_where_to_save(self, self._exp, found[1])
+
+    def _train_py(self) -> tuple[str, str] | None:
+        """The experiment's revision and its text; says so where it cannot be put together."""
+        state = self._source.state if self._source is not None else None
+        proposal = state.experiment(self._exp) if state is not None else None
+        if state is None or proposal is None:
+            return None
+        try:
+            return proposal.revision, Revisions(state).text(proposal.revision)
+        except (KeyError, PatchError) as error:
+            self.notify(clean(f"The train.py of {self._exp} cannot be put together: {error}"), markup=False)
+            return None
 
     def on_virtual_table_row_highlighted(self, event: VirtualTable.RowHighlighted) -> None:
         """The log shown is that of the run under the cursor."""

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from tui.bindings import KEYS, TITLES, Where
+from tui.bindings import KEYS, TITLES, Where, places_in
 
 _KEY_CELLS = 14
 
@@ -41,7 +41,7 @@ class HelpScreen(ModalScreen[None]):
 def places_of(screen: Screen[Any], focused: Widget | None) -> list[Where]:
     """Where the reader is, nearest first: the focused pane, its screen, then all other places of the table."""
     nodes = [*(focused.ancestors_with_self if focused is not None else ()), screen]
-    near: list[Where] = [place for node in nodes if (place := getattr(node, "PLACE", None)) is not None]
+    near: list[Where] = [place for node in nodes for place in places_in(node)]
     return list(dict.fromkeys([*near, *TITLES]))
 
 

@@ -25,8 +25,11 @@ from tui.look import look_of
 from tui.messages import SourceWanted
 from tui.palette import Role, style_of
 from tui.view.model import now_words
+from tui.view.orders import OrderLine
 from tui.view.status import status_pieces
+from tui.view.targets import Subject
 from tui.view.timeline import timeline_view
+from tui.widgets.order_strip import OrderStrip
 from tui.widgets.replay_bar import ReplayBar
 from tui.widgets.status_bar import StatusBar
 
@@ -125,6 +128,7 @@ class PaneScreen(Screen[None]):
         with Container(id="panes"):
             yield from self.compose_panes()
         yield Static(id="notice", markup=False)
+        yield OrderStrip(id="orders")
         yield ReplayBar(id="replay")
         yield Footer(compact=True)
 
@@ -151,6 +155,14 @@ class PaneScreen(Screen[None]):
             self.query_one(StatusBar).show(status_pieces(summary, source.mode, source.problem))
         self._show_notice(notice(source))
         self.project(source, changed=changed)
+
+    def show_orders(self, lines: tuple[OrderLine, ...]) -> None:
+        """Show what became of commands."""
+        self.query_one(OrderStrip).show(lines)
+
+    def under_cursor(self) -> Subject | None:
+        """What the cursor of the active pane is on; None where it is on nothing that has a name."""
+        return None
 
     def in_view(self, pane: str) -> bool:
         """Whether a pane can be seen in the present layout."""

@@ -1,15 +1,16 @@
-"""What a session has cost: the model's report, its conversations one by one, attempts that brought no answer."""
+"""What a session has cost and what its limits leave: limits, the model's report, conversations, failed attempts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Final, NamedTuple
 
-from core.events import EpochStarted, ModelFailed, ModelMessage, Usage
+from core.events import BASELINE, EpochStarted, ModelFailed, ModelMessage, Usage
 from core.model_summary import model_summary
 from core.state import SessionState
 from core.summary import allocated_s
 from tui.text import clean
+from tui.view.limits import LimitsView, limits_view
 from tui.view.model import cost_lines, usd_words
 from tui.view.words import clock_words, count_words
 
@@ -18,8 +19,9 @@ _MOST_KINDS: Final = 8
 
 
 class CostsView(NamedTuple):
-    """Labelled sentences, then a table of the last conversations, newest first. All text is clean."""
+    """The limits, labelled sentences, then a table of the last conversations, newest first. All text is clean."""
 
+    limits: LimitsView
     lines: tuple[tuple[str, str], ...]
     table: tuple[str, ...]
 
@@ -46,15 +48,35 @@ class _Conversation:
 
 def costs_view(state: SessionState, now_s: float, *, engine_alive: bool = True) -> CostsView:
     """The cost report at a session second."""
-    hours = ("devices", f"{allocated_s(state, now_s) / 3600.0:.2f} device-hours")
+    limits, devices = limits_view(state, now_s), _device_lines(state, now_s)
     model = model_summary(state, now_s, engine_alive=engine_alive)
     if model is None:
-        return CostsView((("model", "none was asked: this researcher costs nothing"), hours), ())
+        return CostsView(limits, (("model", "none was asked: this researcher costs nothing"), *devices), ())
     lines = cost_lines(model)
+    lines += [("", words) for words in _by_model(state)]
     if kinds := Counter(clean(event.kind) for event in state.ledger.talk if isinstance(event, ModelFailed)):
         told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(_MOST_KINDS))
         lines.append(("failed", told))
-    return CostsView((*lines, hours), _table(state))
+    return CostsView(limits, (*lines, *devices), _table(state))
+
+
+def _device_lines(state: SessionState, now_s: float) -> list[tuple[str, str]]:
+    """Device time in all, and for each improvement that was kept."""
+    hours = allocated_s(state, now_s) / 3600.0
+    kept = sum(exp != BASELINE for _, exp in state.ledger.incumbents)
+    each = f"; {hours / kept:.2f} for each of {count_words(kept, 'improvement')} kept" if kept else ""
+    return [("devices", f"{hours:.2f} device-hours{each}")]
+
+
+def _by_model(state: SessionState) -> list[str]:
+    """What each model has cost, where there were several."""
+    spent: dict[str, float] = {}
+    for message in state.ledger.messages:
+        if message.role == "assistant":
+            name = clean(message.model)
+            spent[name] = spent.get(name, 0.0) + message.usd
+    ranked = sorted(spent.items(), key=lambda item: -item[1])
+    return [f"{usd_words(usd)} {name}" for name, usd in ranked] if len(spent) > 1 else []
 
 
 def _table(state: SessionState) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def detail_view(state: SessionState, exp: str, now_s: float) -> DetailView | Non
         title=clean(proposal.title),
         about=tuple(about),
         verdict=tuple(verdict_words(state.verdict(exp))),
-        runs=tuple(_run_row(run, now_s) for run in runs),
+        runs=tuple(_run_row(state, run, now_s) for run in runs),
         diff=tuple(diff_lines(_patch(state, proposal.revision))),
     )
 
@@ -150,7 +150,7 @@ def _title(state: SessionState, exp: str) -> str:
     return "" if proposal is None else clean(proposal.title)
 
 
-def _run_row(run: Run, now_s: float) -> RunRow:
+def _run_row(state: SessionState, run: Run, now_s: float) -> RunRow:
     started = run.started_t_s if run.started_t_s is not None else run.intent_t_s
     ended = run.ended_t_s if run.ended_t_s is not None else now_s
     status: str = run.outcome or run.status
@@ -161,6 +161,8 @@ def _run_row(run: Run, now_s: float) -> RunRow:
         status, role = "stopped early", Role.REJECTED
     measured = "simulated" if run.confinement == "simulated" else run.tier or ""
     note = clean(run.failure or run.note) or measured
+    if run.status == "queued" and state.held_back(run.cls):
+        note = f"waits: {f'every {clean(run.cls)}' if run.cls else 'every device'} is drained"
     return RunRow(
         run=run.run,
         attempt=run.attempt,

@@ -18,6 +18,14 @@ def clock_words(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest_s:02d}" if hours else f"{minutes}:{rest_s:02d}"
 
 
+def age_words(seconds: float) -> str:
+    """How long ago, coarsely, so that it seldom changes: `now`, `12m`, `3h`, `2d`."""
+    minutes = int(max(0.0, seconds)) // 60
+    if minutes < 60:
+        return f"{minutes}m" if minutes else "now"
+    return f"{minutes // 60}h" if minutes < 48 * 60 else f"{minutes // 1440}d"
+
+
 def score_words(val_bpb: float | None) -> str:
     """A val_bpb with the four digits that noise leaves meaning to, or nothing."""
     return "" if val_bpb is None else f"{val_bpb:.4f}"

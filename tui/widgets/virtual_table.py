@@ -27,12 +27,16 @@ Cell = str | Text
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of `width` cells; `flex` columns share what is left over (and have at least `width`)."""
+    """A column of `width` cells; `flex` columns share what is left over (and have at least `width`).
+
+    A table that is less than `at_least` cells wide does without the column.
+    """
 
     title: str
     width: int
     flex: bool = False
     align: Literal["left", "right"] = "left"
+    at_least: int = 0
 
 
 class Rows(Protocol):
@@ -41,14 +45,17 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """How many rows there are."""
 
-    def row(self, index: int) -> Sequence[Cell]:
-        """The cells of a row, one per column."""
+    def row(self, index: int) -> Sequence[Cell] | Text:
+        """The cells of a row, one per column; or one text across all of them."""
 
     def key(self, index: int) -> str:
         """What names the row, wherever it stands."""
 
     def index(self, key: str) -> int | None:
         """Where the row with a key stands now, or None where it is gone."""
+
+    def words(self, index: int) -> str:
+        """The row as a line of text to be copied, clean."""
 
 
 class ListRows:
@@ -75,6 +82,11 @@ class ListRows:
         if self._places is not None:
             return self._places.get(key)
         return int(key) if key.isdecimal() and int(key) < len(self._rows) else None
+
+    def words(self, index: int) -> str:
+        """The row's cells, parted by two blanks."""
+        cells = (clean(cell) if isinstance(cell, str) else cell.plain for cell in self._rows[index])
+        return "  ".join(cell for cell in cells if cell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,7 @@ class VirtualTable(ScrollView, can_focus=True):
         self._view = TableView()
         self._key: str | None = None
         self._index = 0
+        self._columns: list[int] = []
         self._widths: list[int] = []
         self._lines: list[Strip] = []
 
@@ -179,17 +192,22 @@ class VirtualTable(ScrollView, can_focus=True):
         """The key of the row under the cursor."""
         return self._view.rows.key(self._index) if self._index < len(self._view.rows) else None
 
+    def copied(self) -> str:
+        """The row under the cursor as text."""
+        return self._view.rows.words(self._index) if self._index < len(self._view.rows) else ""
+
     @property
     def _ellipsis(self) -> str:
         return "..." if (self._charset or charset_of(self.app)) == "ascii" else "…"
 
     def _measure(self) -> None:
         """Share the width out among the columns, and tell Textual how large the whole table is."""
-        columns = self._view.columns
-        widths = [column.width for column in columns]
-        flexible = [index for index, column in enumerate(columns) if column.flex]
         # A cell is kept for the scrollbar, so that its coming and going moves nothing.
         room = max(0, self.container_size.width - self.styles.scrollbar_size_vertical)
+        self._columns = [index for index, column in enumerate(self._view.columns) if room >= column.at_least]
+        columns = [self._view.columns[index] for index in self._columns]
+        widths = [column.width for column in columns]
+        flexible = [index for index, column in enumerate(columns) if column.flex]
         free = room - sum(widths) - max(0, len(widths) - 1)
         for place, index in enumerate(flexible):
             if free > 0:
@@ -254,12 +272,15 @@ class VirtualTable(ScrollView, can_focus=True):
             return Strip([Segment(fit(clean(self._view.empty), width, ellipsis=self._ellipsis))])
         return Strip([Segment(" " * width)])
 
-    def _strip(self, cells: Sequence[Cell], style: Style | None, left: int, width: int) -> Strip:
+    def _strip(self, cells: Sequence[Cell] | Text, style: Style | None, left: int, width: int) -> Strip:
         segments: list[Segment] = []
-        for index, (cell, column, cell_width) in enumerate(zip(cells, self._view.columns, self._widths, strict=False)):
-            if index:
-                segments.append(Segment(" "))
-            segments += self._cell(cell, cell_width, column.align)
+        if isinstance(cells, Text):
+            segments, left = self._cell(cells, width, "left"), 0
+        else:
+            for index, cell_width in zip(self._columns, self._widths, strict=True):
+                if segments:
+                    segments.append(Segment(" "))
+                segments += self._cell(cells[index], cell_width, self._view.columns[index].align)
         # The cursor's colours go over the cells' own: they are chosen to be legible on its background.
         if style is not None:
             segments = [Segment(text, (own or Style.null()) + style) for text, own, _ in segments]
