@@ -39,6 +39,7 @@ from core.state import SessionState
 from tests.support.sessions import NoReserve
 from tests.support.simulated import journal_bytes, run_simulated, simulated_engine
 from tests.support.story import Story, session, write_journal
+from tui.view.limits import limits_view
 
 RELEASE = "0"
 
@@ -476,3 +477,15 @@ def test_a_conversation_ends_with_the_fork_and_its_money_is_the_parents():
     assert (model.most_usd, before.usd, before.epochs) == (3.5, 3.5, 1)
     apply(state, story.add(ModelRequest(req="q3.1", epoch=2, upto=1, reserve_usd=1.0, max_tokens=9)))
     assert model.most_usd - before.usd == 1.0, "only its own is charged to its cap"
+
+
+# -- what a screen shows of it
+
+
+def test_limits_on_the_screen_count_what_is_the_forks_own(home):
+    child = forked(parent_of(home), None, config={"limits": Limits(hours=2.0, runs=40, gpu_hours=9.0)})
+    state = checked(child)
+    used = {row.name: row.used for row in limits_view(state, state.now.t_s + 600.0).rows}
+    assert used["session time"] == "10:00 of 2 h"
+    assert used["runs"] == "0 of 40"
+    assert used["device-hours"] == "0.00 of 9"
