@@ -9,6 +9,7 @@ from textual.keys import format_key
 
 Where = Literal[
     "everywhere",
+    "terminal",
     "time",
     "panes",
     "curve",
@@ -30,6 +31,7 @@ Where = Literal[
 
 TITLES: Final[dict[Where, str]] = {
     "everywhere": "Everywhere",
+    "terminal": "Terminal",
     "time": "Time",
     "panes": "Panes",
     "curve": "Curve",
@@ -87,7 +89,9 @@ KEYS: Final = (
     Key("costs", "c", "costs", "costs and limits", "everywhere"),
     Key("copy", "y", "copy", "copy what the cursor is on", "everywhere"),
     Key("sql", "s", "sql", "SQL console", "everywhere"),
-    Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
+    Key("theme", "t", "theme", "next theme: dark, light, contrast, ansi", "terminal"),
+    Key("redraw", "ctrl+l", "redraw", "draw all anew", "terminal"),
+    Key("suspend", "ctrl+z", "suspend_process", "back to the shell; fg returns", "terminal"),
     Key("play", "space", "play", "play or hold", "time", footer="play"),
     Key("event_back", "comma", "step('event',-1)", "one event back", "time"),
     Key("event_on", "full_stop", "step('event',1)", "one event on", "time"),
@@ -194,7 +198,6 @@ KEYS: Final = (
     Key("order", "o", "order", "next sort order", "home", footer="sort"),
     Key("reverse", "O", "reverse", "reverse the order", "home"),
     Key("help", "question_mark", "help", "help", "home", footer="help"),
-    Key("redraw", "ctrl+l", "redraw", "draw all anew", "home"),
     Key("quit", "q,escape", "leave", "leave; a filter goes first", "home", footer="leave"),
     Key("start", "enter", "start", "start the session", "form", footer="start"),
     Key("next", "down,tab", "move(1)", "next field", "form", footer="field"),

@@ -162,6 +162,17 @@ async def test_i_drain_a_device_watch_its_run_end_and_give_it_back(tmp_path: Pat
         assert on.engine.heard[1:] == [("undrain", "gpu0")]
 
 
+async def test_a_drain_that_is_taken_back_before_the_run_ended_does_not_claim_an_empty_device(tmp_path: Path) -> None:
+    async with stage(tmp_path) as on:
+        await on.press(DEVICES, "d", "y")
+        await on.answered()
+        await on.told(Command(client=on.engine.clients[0], verb="drain", arg="gpu0"))
+        await on.press("d")
+        await on.answered()
+        await on.told(Command(client=on.engine.clients[1], verb="undrain", arg="gpu0"))
+        await on.reads("✓ drain gpu0: it was given back", "✓ undrain gpu0")
+
+
 async def test_over_the_palette_i_drain_a_node_by_name(tmp_path: Path) -> None:
     async with stage(tmp_path) as on:
         titles = {command.title: command for command in on.app.get_system_commands(on.app.screen)}
@@ -184,11 +195,11 @@ async def test_i_stop_now_or_let_the_runs_finish_and_the_screen_waits_with_me(tm
         await on.answered()
         assert on.engine.heard == [("stop", "finish")]
         await on.told(Command(client=on.engine.clients[0], verb="stop", arg="finish"))
-        await on.reads("◐ stop finish: waits for 2 runs to end")
+        await on.reads("◐ stop, runs finish: waits for 2 runs to end")
         await on.told(ended("r3"))
         await on.reads("waits for 1 run to end")
         await on.told(ended("r4"), SessionEnded(reason="stopped by command"))
-        await on.reads("✓ stop finish: the session has ended")
+        await on.reads("✓ stop, runs finish: the session has ended")
         await on.press("Q")
         await on.reads("✗ stop: the session has ended")
 

@@ -16,6 +16,7 @@ from tests.support.designed import designed
 from tests.support.story import session, write_journal
 from tests.tui.test_app import NARROW, Clock, Growing, live, on_screen, press, reads, settled, text_of, tick
 from tui.app import SessionApp
+from tui.screens import effects_feed
 from tui.screens.dashboard import Dashboard
 from tui.screens.effects import EffectsScreen
 from tui.view.effects import EffectsView
@@ -148,7 +149,6 @@ async def test_nothing_is_worked_out_again_while_nothing_is_settled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    from tui.screens import effects_feed
 
     worked_out = effects_feed.effects_view
     monkeypatch.setattr(effects_feed, "effects_view", lambda *given: asked.append(1) or worked_out(*given))

@@ -142,7 +142,7 @@ async def test_the_row_of_a_session_follows_what_its_engine_does_and_the_cursor_
 async def test_the_list_is_sorted_otherwise_and_back_and_the_other_way_round() -> None:
     def names(app: HomeApp) -> list[str]:
         return [
-            word for line in text_of(app).splitlines() if (word := line.strip("│ ").split(" ")[0]).startswith("mar")
+            word for line in text_of(app).splitlines() if (word := line.strip("│┃ ").split(" ")[0]).startswith("mar")
         ]
 
     async with at_home(three()) as (app, pilot):

@@ -16,7 +16,6 @@ from core.events import (
     SessionEnded,
 )
 from tests.support.runs import Session
-from tui.view import devices
 from tui.view.devices import Made, devices_view
 
 
@@ -79,6 +78,12 @@ def test_a_queue_for_another_class_is_named(session):
     found = rows(session)
     assert found["gpu0"].words == "free: queue holds only runs for H200-141GB"
     assert found["gpu2"].words == "free: starting a run"
+
+
+def test_a_queue_for_a_class_that_is_drained_says_so(session):
+    session.add(RunQueued(run="r1", exp="e1", seed=1, reason="screen", cls="H200-141GB"))
+    session.add(Command(client="c1", verb="drain", arg="class:H200-141GB"))
+    assert rows(session)["gpu0"].words == "free: queue holds only runs for H200-141GB (drained)"
 
 
 def test_without_an_engine_that_is_the_reason_unless_the_session_ended(session):
@@ -147,8 +152,9 @@ def test_memory_and_the_name_the_session_knows_come_along(session):
     assert (row.device, row.key, row.memory_mb) == ("gpu9", "gpu\x1b[0m9", 81_559)
 
 
-def test_a_drained_device_ends_what_it_has_and_then_takes_no_run(session, monkeypatch):
-    monkeypatch.setattr(devices, "_drained", lambda state: {"gpu0": None, "gpu1": None})
+def test_a_drained_device_ends_what_it_has_and_then_takes_no_run(session):
+    session.add(Command(client="c1", verb="drain", arg="gpu0"))
+    session.add(Command(client="c2", verb="drain", arg="gpu1"))
     session.start("e1", "gpu1", losses=(3.0,))
     found = rows(session)
     assert (found["gpu0"].status, found["gpu0"].words) == ("drained", "drained: takes no run")

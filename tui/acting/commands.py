@@ -193,7 +193,7 @@ class CommandActions(ActingApp):
 
     def _stop(self, how: str | None) -> None:
         if how:
-            self._ask("stop", how)
+            self._ask("stop", how, says="stop, runs finish" if how == "finish" else "stop")
 
     def _hint(self, words: str | None) -> None:
         if words:

@@ -8,7 +8,7 @@ from typing import Final
 
 from core.control import new_client
 from core.state import SessionState
-from tui.view.orders import MOST_LINES, Order, OrderLine, is_recorded, order_line, still_to_come
+from tui.view.orders import MOST_LINES, Order, OrderLine, is_recorded, order_line, outcome, still_to_come
 
 SHOWN_S: Final = 8.0
 """For so long a line stays once nothing more is to come."""
@@ -52,7 +52,7 @@ class Orders:
         if not ok:
             self._reject(order, words)
         elif not order.journalled:
-            self._settle(order)
+            self._settle(order, words)
 
     def failed(self, order: Order, why: str, *, unknown: bool) -> None:
         """No answer came; `unknown` where the engine may have heard it all the same."""
@@ -74,7 +74,7 @@ class Orders:
                 order.unknown, order.standing, order.settled_s = False, "under way", None
                 order.left = still_to_come(order, state)
                 if not order.left:
-                    self._settle(order)
+                    self._settle(order, outcome(order, state))
         self._orders = [
             order for order in self._orders if order.settled_s is None or clock_s - order.settled_s < SHOWN_S
         ]
@@ -97,5 +97,5 @@ class Orders:
     def _reject(self, order: Order, why: str) -> None:
         order.standing, order.failure, order.settled_s, order.hidden = "rejected", why, self.clock(), False
 
-    def _settle(self, order: Order) -> None:
-        order.standing, order.settled_s = "applied", self.clock()
+    def _settle(self, order: Order, words: str) -> None:
+        order.standing, order.outcome, order.settled_s = "applied", words, self.clock()

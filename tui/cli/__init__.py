@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import click
 
+from tui.cli.options import screen_options
+
 _COMMANDS: Final = {
     "run": ("tui.cli.run", "Start a session and watch it."),
     "attach": ("tui.cli.watch", "Watch a session that an engine works on."),
@@ -27,6 +29,7 @@ _COMMANDS: Final = {
     "drain": ("tui.cli.control", "Start nothing new on a device; what runs there finishes."),
     "stop": ("tui.cli.control", "End a session for good."),
     "delete": ("tui.cli.delete", "Remove a session's folder for good."),
+    "config": ("tui.cli.config", "Say how screens look here, and why; --keys lists all keys."),
     "prepare": ("tui.cli.setup", "Prepare a corpus to train on."),
     "doctor": ("tui.cli.setup", "Check what this machine has, and say what is missing."),
 }
@@ -68,6 +71,7 @@ class UserError(Exception):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="autoresearch-tui", message="%(version)s")
+@screen_options
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Autonomous training research in a terminal.
@@ -127,6 +131,8 @@ def sentence_of(error: Exception) -> tuple[str, int]:
 
 def _tell(error: Exception) -> int:
     """One sentence on stderr; returns the exit code."""
+    from tui.text import printable
+
     sentence, exit_code = sentence_of(error)
-    sys.stderr.write(f"autoresearch-tui: {sentence}\n")
+    sys.stderr.write(f"autoresearch-tui: {printable(sentence)}\n")
     return exit_code

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from core.session import SessionError, SessionFolder, sessions_dir
 from tui.cli import UserError
-from tui.cli.options import has_screen
+from tui.cli.options import has_screen, no_screen_words
 from tui.create import Asked
 from tui.doctor import Row
 from tui.progress import Tell
@@ -23,8 +23,8 @@ def home() -> int:
     """Show the sessions, open the one that is chosen, and come back to it; returns an exit code."""
     if not has_screen():
         raise UserError(
-            "the home screen needs a terminal; without one 'autoresearch-tui run --executor sim --plain' simulates a "
-            "session, 'autoresearch-tui sessions' lists them, --help shows all commands",
+            f"the home screen needs {no_screen_words()}; without it 'autoresearch-tui run --executor sim --plain' "
+            "simulates a session, 'autoresearch-tui sessions' lists them, --help shows all commands",
             2,
         )
     at, order = "", Order()

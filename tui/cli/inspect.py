@@ -21,7 +21,7 @@ from core.state import SessionState
 from core.summary import Summary, summarise
 from tui.cli.options import json_option, print_json, session_argument
 from tui.palette import Role
-from tui.text import clean
+from tui.text import clean, printable
 from tui.view.home import HomeRow, Order, chosen, home_row, progress
 from tui.words import analysis_lines, summary_lines
 
@@ -41,7 +41,7 @@ def status(session: str, as_json: bool) -> None:
         print_json({**msgspec.to_builtins(summary), "analysis": msgspec.to_builtins(analysis)})
         return
     for line in (*summary_lines(summary), *analysis_lines(analysis)):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 @click.command()

@@ -10,8 +10,9 @@ import numpy as np
 from rich.cells import cell_len
 
 from tui.palette import Role, sign
-from tui.raster.braille import CharsetName, Layer, Raster, Window, blank, rasterise
+from tui.raster.braille import Layer, Raster, Window, blank, rasterise
 from tui.raster.ticks import FloatArray, duration, labels, ticks, time_ticks
+from tui.terminal import CharsetName
 from tui.text import cut
 
 XAxis = Literal["run", "time", "device", "share"]
@@ -215,6 +216,11 @@ def put(whole: Raster, row: int, column: int, text: str, role: Role) -> None:
         cells = cell_len(character)
         if column + cells > end:
             return
+        # What is left of a wide character that is half written over is a blank.
+        if whole.chars[row, column] == "" and column > 0:
+            whole.chars[row, column - 1] = " "
+        if column + cells < end and whole.chars[row, column + cells] == "":
+            whole.chars[row, column + cells] = " "
         whole.chars[row, column] = character
         whole.chars[row, column + 1 : column + cells] = ""
         whole.roles[row, column : column + cells] = role

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from rich.cells import cell_len
 
 from tui.palette import SERIES, Role
-from tui.raster.braille import CharsetName, Line, Raster, Window, blank, rasterise
+from tui.raster.braille import Line, Raster, Window, blank, rasterise
 from tui.raster.chart import put
 from tui.raster.ticks import LARGEST, labels, robust_range, ticks
+from tui.terminal import CharsetName
 from tui.text import cut
 
 Estimate = tuple[float, float, float]
@@ -121,7 +123,7 @@ def two_lines(
     marks = ticks(low, high, max(2, rows // _LINES_PER_TICK))
     texts = labels(marks)
     left = max(map(len, texts), default=0) + 1
-    right = min(width // 3, 1 + max(map(len, (*ends, knobs[1]))))
+    right = min(width // 3, 1 + max(map(cell_len, (*ends, knobs[1]))))
     if width - left - right < _MIN_PLOT:
         left = right = 0
     cells = width - left - right
@@ -203,12 +205,12 @@ def _put_whisker(
 def _put_levels(whole: Raster, row: int, bottom: tuple[str, str], knob: str, left: int, cells: int) -> None:
     """The two levels, each below its points, and the knob between them; what has no room gives way, the knob first."""
     first, second = (cut(text, max(1, cells // 2 - 1)) for text in bottom)
-    start = max(0, int(LOW_SHARE * cells) - len(first) // 2)
+    start = max(0, int(LOW_SHARE * cells) - cell_len(first) // 2)
     put(whole, row, left + start, first, Role.AXIS)
-    place = min(int((1.0 - LOW_SHARE) * cells) - len(second) // 2, cells - len(second))
-    if place <= start + len(first):
+    place = min(int((1.0 - LOW_SHARE) * cells) - cell_len(second) // 2, cells - cell_len(second))
+    if place <= start + cell_len(first):
         return
     put(whole, row, left + place, second, Role.AXIS)
-    free = place - start - len(first) - 2
+    free = place - start - cell_len(first) - 2
     if free >= min(len(knob), 6):
-        put(whole, row, left + start + len(first) + 1, cut(knob, free).center(free), Role.MUTED)
+        put(whole, row, left + start + cell_len(first) + 1, cut(knob, free).center(free), Role.MUTED)

@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 
-from tui.terminal import TICKS_HZ  # noqa: F401  before textual, which reads its settings at import
-
-# isort: split
 from rich.text import Text
-from textual.app import App, ComposeResult, SystemCommand
+from textual.app import ComposeResult, SystemCommand
 from textual.binding import BindingType
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
@@ -20,13 +18,14 @@ from tui.bindings import KEYS, TITLES, Where, bindings_for, places_in
 from tui.cli import sentence_of
 from tui.create import Asked
 from tui.doctor import Row
-from tui.look import charset_of, look_of
+from tui.look import LookApp, charset_of, look_of
 from tui.palette import style_of
 from tui.progress import Tell
 from tui.screens.ask import AskYes
 from tui.screens.help import HelpScreen
 from tui.screens.new_session import NewSession
 from tui.shelf import Sessions
+from tui.terminal import Settings
 from tui.text import cut, wrap
 from tui.view.form import Facts
 from tui.view.home import HomeRow, Order, about_lines, chosen, delete_question, home_row
@@ -241,10 +240,6 @@ class HomeScreen(Screen[None]):
         """All keys."""
         self.app.push_screen(HelpScreen(self, self.focused))
 
-    def action_redraw(self) -> None:
-        """Draw every cell anew, after noise on the line."""
-        self.app.refresh(layout=True)
-
     def action_leave(self) -> None:
         """Take the filter away; where there is none, leave."""
         table = self.query_one(SessionList)
@@ -278,7 +273,7 @@ class HomeScreen(Screen[None]):
         self.app.notify(text, severity="error" if error else "information", markup=False)
 
 
-class HomeApp(App[HomeChoice]):
+class HomeApp(LookApp[HomeChoice]):
     """Leaves with a choice or with none; `order` is then how the list was sorted.
 
     Args:
@@ -286,6 +281,8 @@ class HomeApp(App[HomeChoice]):
         deeds: what can be done with them.
         facts: what a new session may be asked to use.
         at: the session that the cursor begins on; empty for the offer of a new one.
+        order: how the list is sorted at first.
+        settings: how the person wants it to look; None: the settings of this process.
     """
 
     TITLE = "autoresearch-tui"
@@ -293,9 +290,16 @@ class HomeApp(App[HomeChoice]):
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (16, "-tall")]  # noqa: RUF012
 
     def __init__(
-        self, sessions: Sessions, deeds: Deeds, facts: Facts, *, at: str = "", order: Order | None = None
+        self,
+        sessions: Sessions,
+        deeds: Deeds,
+        facts: Facts,
+        *,
+        at: str = "",
+        order: Order | None = None,
+        settings: Settings | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(settings)
         self._home = HomeScreen(sessions, deeds, at, order or Order())
         self._form = NewSession(deeds.start, deeds.examine, facts)
 
@@ -317,11 +321,12 @@ class HomeApp(App[HomeChoice]):
         self.exit(HomeChoice(event.session, "attach", started=True))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The table of keys, as commands by name: those of the screen and of each widget in it."""
-        for node in (screen, *screen.query("*")):
-            places = places_in(node)
+        """The table of keys, as commands by name: those of the screen, of the terminal and of the widgets."""
+        nodes: list[tuple[DOMNode, list[Where]]] = [(screen, places_in(screen)), (self, ["terminal"])]
+        nodes += [(node, places_in(node)) for node in screen.query("*")]
+        for node, places in nodes:
             for key in KEYS:
                 if key.where in places:
-                    says = key.says if node is screen else f"{TITLES[key.where]}: {key.says}"
+                    says = key.says if node in (screen, self) else f"{TITLES[key.where]}: {key.says}"
                     call = partial(self.run_action, key.action, default_namespace=node)
-                    yield SystemCommand(says[0].upper() + says[1:], key.shown, call)
+                    yield SystemCommand(says[0].upper() + says[1:], self.shown(key), call)

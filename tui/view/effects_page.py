@@ -9,9 +9,10 @@ from rich.cells import cell_len
 
 from core.analysis.words import gain
 from tui.palette import Role
-from tui.raster.braille import CharsetName, Raster, blank
+from tui.raster.braille import Raster, blank
 from tui.raster.chart import put
 from tui.raster.effects import put_bar, put_interval, two_lines
+from tui.terminal import CharsetName
 from tui.text import cut, wrap
 from tui.view.effects import EffectLine, EffectsView, PairLine, reach_of
 
@@ -209,7 +210,7 @@ def _put_corners(whole: Raster, pair: PairLine, box: Box, look: Look) -> None:
     words = wrap(pair.words, box.width)
     said = words[: 3 if box.height >= 10 else 2]
     if len(said) < len(words):
-        said[-1] = f"{cut(said[-1], box.width - 2, '')} …"
+        said[-1] = f"{wrap(said[-1], box.width - 2)[0]} …"
     for row, line in enumerate(said):
         _say(whole, box.top + row, box.left, line, box.width, Role.TEXT if pair.active else Role.MUTED, look)
     height = box.height - len(said)
@@ -267,5 +268,5 @@ def _put_notes(whole: Raster, view: EffectsView, box: Box, look: Look) -> None:
     lines = [line for note in view.notes for line in wrap(note[:1].upper() + note[1:], box.width)]
     for row, line in enumerate(lines[: box.height]):
         last = row == box.height - 1 and len(lines) > box.height
-        said = f"{cut(line, box.width - 2, '')} …" if last else line
+        said = f"{wrap(line, box.width - 2)[0]} …" if last else line
         _say(whole, box.top + row, box.left, said, box.width, Role.MUTED if view.mains else Role.TEXT, look)

@@ -45,6 +45,7 @@ class Order:
     unknown: bool = False
     waiting: bool = True
     left: str = ""
+    outcome: str = ""
     hidden: bool = False
     settled_s: float | None = None
 
@@ -62,7 +63,7 @@ def order_line(order: Order, clock_s: float) -> OrderLine:
         case "rejected":
             words = order.failure
         case "applied":
-            words = _done_words(order)
+            words = order.outcome
         case "under way":
             words = order.left
         case "sent" if order.waiting and clock_s - order.sent_s >= SILENT_S:
@@ -95,7 +96,7 @@ def still_to_come(order: Order, state: SessionState) -> str:
             devices = [device for device in state.devices_named(order.arg) if device.device in now.drained]
             runs = [device.run for device in devices if device.run is not None]
             return (
-                f"{clean(', '.join(runs[:4]))}{' …' if len(runs) > 4 else ''} to the end, then it is free"
+                f"{clean(', '.join(runs[:4]))}{' and more' if len(runs) > 4 else ''} to the end, then it is free"
                 if runs
                 else ""
             )
@@ -103,15 +104,18 @@ def still_to_come(order: Order, state: SessionState) -> str:
             return ""
 
 
-def _done_words(order: Order) -> str:
+def outcome(order: Order, state: SessionState) -> str:
+    """What came of a recorded command of which nothing is left to do, in words."""
+    now = state.now
     match order.verb:
         case "cancel":
             return "done, the runs have ended"
         case "stop":
             return "the session has ended"
         case "pause":
-            return "paused, nothing runs"
+            return "paused, nothing runs" if now.paused else "the session goes on again"
         case "drain":
-            return "drained, nothing runs there"
+            held = any(device.device in now.drained for device in state.devices_named(order.arg))
+            return "drained, nothing runs there" if held else "it was given back"
         case _:
             return order.answer or "done"

@@ -52,12 +52,13 @@ class OrderStrip(Widget):
 
     def _lay_out(self, width: int) -> None:
         room = max(1, width - _SIGN_CELLS)
+        ellipsis = "..." if charset_of(self.app) == "ascii" else "…"
         rows = []
         for line in self._lines:
             if line.standing == "rejected":
                 rows += [(line, row) for row in wrap(line.words, room)]
             else:
-                rows.append((line, cut(line.words, room)))
+                rows.append((line, cut(line.words, room, ellipsis)))
         rows = rows[-_MOST_ROWS:]
         height = max(1, len(rows))
         if height != len(self._rows) or self.display != bool(rows):
