@@ -146,6 +146,7 @@ async def test_the_list_is_sorted_otherwise_and_back_and_the_other_way_round() -
         ]
 
     async with at_home(three()) as (app, pilot):
+        await reads(app, pilot, "mar5")
         assert names(app) == ["mar7", "mar6", "mar5"]
         await press(pilot, "o")
         await reads(app, pilot, "by name")

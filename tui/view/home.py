@@ -188,8 +188,10 @@ def about_lines(one: Glance) -> list[tuple[str, Role]]:
     summary = one.summary
     if one.trouble:
         lines.append((_sentence(clean(one.trouble)), Role.FAILED if one.fault else Role.WAITING))
-    elif summary is not None and summary.reason:
-        lines.append((_sentence(f"{summary.state}: {clean(summary.reason)}"), Role.TEXT))
+    elif summary is not None:
+        phase = f", {clean(summary.phase.name)} phase" if summary.phase is not None and one.live else ""
+        why = f": {clean(summary.reason)}" if summary.reason else ""
+        lines.append((_sentence(f"{summary.state}{phase}{why}"), Role.TEXT))
     if summary is not None and summary.best.confirmed is not None:
         best = summary.best
         around = f" [{best.interval[0]:.4f}, {best.interval[1]:.4f}]" if best.interval is not None else ""
