@@ -91,6 +91,17 @@ def mark(state: SessionState) -> Mark:
     return Mark(now.t_s, len(ledger.runs), len(ledger.verdicts), len(ledger.commands), state.settled, now.incumbent)
 
 
+def forked(model: ModelNow) -> None:
+    """A conversation does not go on in a fork: the next request begins another, as if nothing had failed before.
+
+    What may have been paid for an attempt that was under way stays held; it was the parent's.
+    """
+    if model.in_flight is not None:
+        model.held_usd += model.in_flight.reserve_usd
+    model.in_flight = model.status = model.last_failure = model.failing_since_s = model.autopilot = None
+    model.asked, model.failures_in_row, model.declined, model.summarised = "", 0, [], False
+
+
 def epoch_started(state: SessionState, event: EpochStarted) -> None:
     """A new conversation: its context is empty."""
     model = model_of(state)

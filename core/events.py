@@ -66,7 +66,8 @@ class Target(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
 class SessionStarted(Event):
     """The first event. `epoch` is the wall time of session second 0 (fixed in a simulation).
 
-    `until_limits` asks the researcher to go on where its evidence says that nothing is left.
+    `until_limits` asks the researcher to go on where its evidence says that nothing is left. `fork` says where a
+    session comes from that begins with the evidence of another.
     """
 
     session: str
@@ -80,6 +81,31 @@ class SessionStarted(Event):
     target: Target
     version: str
     until_limits: bool = False
+    fork: Fork | None = None
+
+
+class Fork(msgspec.Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """Where a session comes from: its events up to `n` are copies of its parent's, but for the first.
+
+    `state` is the hash of the parent's state after event `n` (core.keyframe.state_hash), `origin` the parent's own
+    first event, which names the parent; it has a `fork` where the parent was forked too.
+    """
+
+    n: int
+    state: str
+    origin: SessionStarted
+
+
+class SessionForked(Event):
+    """From here on a forked session goes its own way: what held its parent up, or ended it, holds no longer.
+
+    `parent` is the parent's name; `runs` counts those that were copied settled, `in_flight` those that are cancelled in
+    the copy and owed again. What was spent until now is not charged to the session's limits.
+    """
+
+    parent: str
+    runs: int
+    in_flight: int
 
 
 class SessionEnded(Event):
@@ -490,6 +516,7 @@ class UnknownEvent(msgspec.Struct, kw_only=True):
 
 AnyEvent = (
     SessionStarted
+    | SessionForked
     | SessionEnded
     | DeviceSeen
     | DeviceLost

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from core.events import Limits
-from core.state import SessionState
+from core.state import Before, SessionState
 
 _OVERHEAD = 1.25
 """Wall time of a run over its budget before any run of the session has told better (start-up and scoring)."""
@@ -22,6 +24,46 @@ def expected_wall_s(state: SessionState) -> float:
     return target.budget_s * _OVERHEAD if target is not None and target.budget_kind != "steps" else 0.0
 
 
+def totals(state: SessionState) -> Limits:
+    """The session's limits as totals of what its state counts: in a fork, with what was spent before it."""
+    limits = state.now.started.limits if state.now.started is not None else Limits(consecutive_failures=None)
+    before = state.now.before
+    if before is None:
+        return limits
+    return msgspec.structs.replace(
+        limits,
+        hours=None if limits.hours is None else limits.hours + before.t_s / 3600.0,
+        runs=None if limits.runs is None else limits.runs + before.runs,
+        gpu_hours=None if limits.gpu_hours is None else limits.gpu_hours + before.allocated_s / 3600.0,
+        usd=total_usd(state, limits.usd),
+    )
+
+
+def total_usd(state: SessionState, cap_usd: float | None) -> float | None:
+    """A cap on what a model may cost, with what it had cost before the session was forked."""
+    return None if cap_usd is None else cap_usd + (state.now.before or Before()).usd
+
+
+def remaining(state: SessionState) -> Limits:
+    """What is left of a session's limits; nothing of one that was overspent."""
+    most, counts, model = totals(state), state.now.counts, state.now.model
+    allocated_s = state.now.allocated_s + sum(state.now.t_s - (run.intent_t_s or 0.0) for run in state.in_flight)
+    usd = model.most_usd if model is not None else 0.0
+    return msgspec.structs.replace(
+        most,
+        hours=None if most.hours is None else max(0.0, most.hours - state.now.t_s / 3600.0),
+        runs=None if most.runs is None else max(0, most.runs - counts.started + state.again),
+        gpu_hours=None if most.gpu_hours is None else max(0.0, most.gpu_hours - allocated_s / 3600.0),
+        usd=None if most.usd is None else max(0.0, most.usd - usd),
+    )
+
+
+def since_fork(state: SessionState) -> str:
+    """Words that follow an amount which a limit allows: from when on it counts, where that is not the beginning."""
+    before = state.now.before
+    return "" if before is None else " since the fork"
+
+
 def binding_limit(state: SessionState) -> tuple[str, str] | None:
     """The limit that forbids one more run now, as (name, sentence), or None.
 
@@ -31,16 +73,18 @@ def binding_limit(state: SessionState) -> tuple[str, str] | None:
     started = state.now.started
     if started is None:
         return None
-    limits, counts = started.limits, state.now.counts
+    limits, most, counts = started.limits, totals(state), state.now.counts
     expected_s = expected_wall_s(state)
-    if limits.hours is not None and state.now.t_s + expected_s > limits.hours * 3600.0:
-        return "hours", f"the next run would not end within {limits.hours:g} h"
-    if limits.runs is not None and counts.started - state.again >= limits.runs:
-        return "runs", "1 run is done or under way" if limits.runs == 1 else f"{limits.runs} runs are done or under way"
-    if limits.gpu_hours is not None:
+    own = since_fork(state)
+    if most.hours is not None and state.now.t_s + expected_s > most.hours * 3600.0:
+        return "hours", f"the next run would not end within {limits.hours:.4g} h{own}"
+    if most.runs is not None and counts.started - state.again >= most.runs:
+        done = "1 run is" if limits.runs == 1 else f"{limits.runs} runs are"
+        return "runs", f"{done} done or under way{own}"
+    if most.gpu_hours is not None:
         reserved_s = state.now.allocated_s + (state.flying + 1) * expected_s
-        if reserved_s > limits.gpu_hours * 3600.0:
-            return "gpu_hours", f"the next run would pass {limits.gpu_hours:g} device-hours"
+        if reserved_s > most.gpu_hours * 3600.0:
+            return "gpu_hours", f"the next run would pass {limits.gpu_hours:.4g} device-hours{own}"
     return _failures(limits, counts.consecutive_failures, len(state.now.devices))
 
 

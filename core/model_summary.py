@@ -7,6 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from core.events import BASELINE, ModelStanding, ModelStatus
+from core.limits import totals
 from core.state import SessionState
 
 ModelWord = ModelStanding | Literal["new", "thinking", "ended"]
@@ -64,10 +65,12 @@ class ModelSummary(msgspec.Struct, frozen=True):
 
 def model_summary(state: SessionState, t_s: float, *, engine_alive: bool = True) -> ModelSummary | None:
     """The figures at session second `t_s`, or None in a session without a model."""
-    model, started = state.now.model, state.now.started
+    model = state.now.model
     if model is None:
         return None
-    works = engine_alive and state.now.ended is None and state.now.research_ended is None
+    before = state.now.before
+    left = before is not None and len(state.ledger.epochs) == before.epochs  # it was the parent's; here nobody asks it
+    works = engine_alive and state.now.ended is None and state.now.research_ended is None and not left
     asked, status, usage = model.in_flight, model.status, model.usage
     word: ModelWord = "new" if status is None else status.status
     if asked is not None or not works:
@@ -103,7 +106,7 @@ def model_summary(state: SessionState, t_s: float, *, engine_alive: bool = True)
         usd=model.usd,
         # An attempt that no engine waits for any more may have been answered, and paid for.
         held_usd=model.held_usd + (asked.reserve_usd if asked is not None and not works else 0.0),
-        cap_usd=started.limits.usd if started is not None else None,
+        cap_usd=totals(state).usd,
         usd_per_kept=model.usd / kept if kept else None,
         autopilot=autopilot is not None,
         autopilot_why=autopilot.why if autopilot is not None else "",

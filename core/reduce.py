@@ -35,12 +35,13 @@ from core.events import (
     RunSpared,
     RunStarted,
     SessionEnded,
+    SessionForked,
     SessionStarted,
     UnknownEvent,
     Verdict,
 )
 from core.executor import WORLD_OUTCOMES
-from core.state import MAX_ATTEMPTS, AttemptRecord, DeviceState, Owed, Phase, Run, SessionState
+from core.state import MAX_ATTEMPTS, AttemptRecord, Before, DeviceState, Owed, Phase, Run, SessionState
 
 URGENT = frozenset({"baseline", "confirm", "replicate"})
 """Runs that go before screening: evidence that something already waits for."""
@@ -72,6 +73,25 @@ def fold(events: Iterable[AnyEvent | UnknownEvent], state: SessionState | None =
 
 def _session_started(state: SessionState, event: SessionStarted) -> None:
     state.now.started = event
+
+
+def _session_forked(state: SessionState, event: SessionForked) -> None:
+    """Runs in flight are settled by events of their own, which follow; the time that they had is spent already."""
+    now = state.now
+    now.ended = now.research_ended = None
+    now.paused, now.stop = False, ""
+    now.limits_hit.clear()
+    now.counts.consecutive_failures = 0
+    now.before = Before(
+        t_s=event.t,
+        runs=now.counts.started - state.again,
+        allocated_s=now.allocated_s + sum(event.t - (run.intent_t_s or event.t) for run in state.in_flight),
+        usd=now.model.most_usd if now.model is not None else 0.0,
+        epochs=len(state.ledger.epochs),
+    )
+    if now.model is not None:
+        conversation.forked(now.model)
+    state.ledger.talk.append(event)
 
 
 def _session_ended(state: SessionState, event: SessionEnded) -> None:
@@ -391,6 +411,7 @@ def _memory(state: SessionState, event: Memory) -> None:
 
 _HANDLERS: dict[type, Callable[[SessionState, Any], None]] = {
     SessionStarted: _session_started,
+    SessionForked: _session_forked,
     SessionEnded: _session_ended,
     DeviceSeen: _device_seen,
     DeviceLost: _device_lost,

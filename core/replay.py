@@ -13,6 +13,7 @@ from core.events import RunFinished, Verdict
 from core.journal import START, JournalDamaged, Position, Tail
 from core.journal.reader import Placed
 from core.keyframe import Keyframe, keyframe, restore
+from core.moment import Moment
 from core.reduce import apply
 from core.state import SessionState
 
@@ -22,7 +23,7 @@ KEYFRAME_EVERY: Final = 2_000
 FRAME_BYTES_PER_EVENT: Final = 50
 """Keyframes of large sessions lie further apart, so that all of them take at most so much memory per event."""
 
-SPEEDS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+SPEEDS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10_000)
 """Session seconds per second that a replay can run at."""
 
 WATCHABLE_S: Final = 120.0
@@ -123,7 +124,7 @@ class ReplaySource:
         self._clock = clock
         self._clock_s = clock()
         self._ahead: deque[Placed] = deque()
-        self._now_s = 0.0
+        self._now_s = self._due_s = 0.0
         self._behind = False
         self.state, position = self.history.before_event(0)
         self._tail = Tail(journal_dir, position)
@@ -174,8 +175,10 @@ class ReplaySource:
             self.speed = next((speed for speed in SPEEDS if self.span_s / speed <= WATCHABLE_S), SPEEDS[-1])
         if not self.playing:
             return grown
-        self._now_s = min(self.span_s, self._now_s + passed_s * self.speed)
-        self._behind = not self._fold_until_time(self._now_s, limit)
+        self._due_s = min(self.span_s, self._due_s + passed_s * self.speed)
+        self._behind = not self._fold_until_time(self._due_s, limit)
+        # What is on show is never older than the time beside it, however slow the folding is.
+        self._now_s = self.state.now.t_s if self._behind else self._due_s
         if not self._behind and self.position == self.last:
             self.playing = False
         return True
@@ -185,11 +188,13 @@ class ReplaySource:
         if playing and self.position >= self.last:
             self.seek_event(0)
         self.playing = playing
+        self._due_s = self._now_s
 
     def change_speed(self, direction: Literal[-1, 1]) -> None:
         """The next higher or lower of `SPEEDS`."""
         index = SPEEDS.index(self.speed) if self.speed is not None else 0
         self.speed = SPEEDS[min(len(SPEEDS) - 1, max(0, index + direction))]
+        self._due_s = self._now_s
 
     def step(self, kind: Mark, direction: Literal[-1, 1]) -> bool:
         """Go to the next or previous event, run end or verdict, and hold time; False where there is none."""
@@ -209,7 +214,7 @@ class ReplaySource:
             self._ahead.extend(self._tail.read(n - self.position))
         while self.position < n:
             self._fold_next()
-        self._now_s = self.state.now.t_s
+        self._now_s = self._due_s = self.state.now.t_s
 
     def seek_time(self, t_s: float) -> None:
         """Go to session second `t_s`, after all that happened up to then (cut to what there is)."""
@@ -217,11 +222,18 @@ class ReplaySource:
         self._jump(*self.history.before_time(t_s))
         while not self._fold_until_time(t_s, KEYFRAME_EVERY):
             pass
-        self._now_s = t_s
+        self._now_s = self._due_s = t_s
 
     def seek_fraction(self, fraction: float) -> None:
         """Go to a share of the session's time, 0 to 1."""
         self.seek_time(fraction * self.span_s)
+
+    def seek(self, moment: Moment) -> None:
+        """Go to a moment that a person named (cut to what there is)."""
+        if moment.kind == "event":
+            self.seek_event(round(moment.value))
+        else:
+            self.seek_time(moment.value)
 
     def go_to_end(self) -> None:
         """Go to the newest event known."""

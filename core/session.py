@@ -42,7 +42,8 @@ class SessionConfig(msgspec.Struct, kw_only=True, frozen=True):
 
     `title` is the name before it was made unique in this home. `speed` is that of a simulated session, in session
     seconds per second; None: as fast as it can. `options` belong to the executor, but for
-    `until_limits`: whether the researcher goes on where its evidence says that nothing is left.
+    `until_limits`: whether the researcher goes on where its evidence says that nothing is left. `forked_from` is the
+    name of the session that this one begins with the evidence of (see core.fork).
     """
 
     session: str
@@ -69,6 +70,7 @@ class SessionConfig(msgspec.Struct, kw_only=True, frozen=True):
     speed: float | None = None
     options: dict[str, Any] = {}
     version: str = ""
+    forked_from: str = ""
 
 
 class EngineInfo(msgspec.Struct, kw_only=True, frozen=True):
@@ -205,6 +207,11 @@ def home() -> Path:
     """AUTORESEARCH_HOME, else the platform's data directory."""
     configured = os.environ.get("AUTORESEARCH_HOME")
     return Path(configured).expanduser().absolute() if configured else Path(platformdirs.user_data_dir("autoresearch"))
+
+
+def forking_dir() -> Path:
+    """Where forks are put together: beside the sessions, on the same disk, so that a whole one can be moved there."""
+    return home() / "forking"
 
 
 def sessions_dir() -> Path:

@@ -27,6 +27,7 @@ from core.events import (
     RevisionAdded,
     RunReason,
     SessionEnded,
+    SessionForked,
     SessionStarted,
     Verdict,
 )
@@ -162,13 +163,27 @@ class Phase(msgspec.Struct, frozen=True):
     since_t_s: float
 
 
+class Before(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a session's forebears had spent when it was forked: not charged to its own limits.
+
+    `runs` counts as the limit does, `usd` is the most that can have been spent. `epochs` counts the conversations with
+    models up to then: none of them goes on.
+    """
+
+    t_s: float = 0.0
+    runs: int = 0
+    allocated_s: float = 0.0
+    usd: float = 0.0
+    epochs: int = 0
+
+
 class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):
     """All that can still change: small, whatever the length of the session. A keyframe is a copy of it.
 
     `pending` counts an experiment's runs that are owed or open; `judge` holds experiments whose runs are all
     in and not judged; `wanted` the seeds that a verdict asked for and nobody granted yet. `sampled` names the run that
-    the last event was a sample of, if it is one that may be stopped early. `memory` is the researcher's notebook.
-    `drained` names the devices that get no new run.
+    the last event was a sample of, if it is one that may be stopped early. `memory` is the researcher's notebook,
+    `before` what was spent before the session was forked, if it was. `drained` names the devices that get no new run.
     """
 
     n: int = 0
@@ -198,6 +213,7 @@ class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):
     sampled: str = ""
     model: ModelNow | None = None
     memory: dict[str, str] = {}
+    before: Before | None = None
     drained: dict[str, None] = {}
 
 
@@ -392,7 +408,8 @@ class Ledger:
 
 
 TalkEvent = (
-    ExperimentProposed
+    SessionForked
+    | ExperimentProposed
     | Note
     | DesignDeclared
     | PhaseChanged

@@ -118,6 +118,19 @@ class EarlyStops(msgspec.Struct, frozen=True):
     saved_gpu_hours: float
 
 
+class ForkedFrom(msgspec.Struct, frozen=True):
+    """The session that this one was forked from, the last `event` that was copied, and what had been spent by then:
+    part of the session's own figures, but its limits do not count it.
+    """
+
+    session: str
+    id: str
+    event: int
+    seconds: float
+    gpu_hours: float
+    llm_usd: float
+
+
 class Summary(msgspec.Struct, frozen=True):
     """The fields that scripts rely on: `status --json` prints exactly these. The newest of `verdicts` comes first."""
 
@@ -140,6 +153,7 @@ class Summary(msgspec.Struct, frozen=True):
     phase: PhaseNow | None
     verdicts: list[LastVerdict]
     model: ModelSummary | None = None
+    fork: ForkedFrom | None = None
 
 
 def summarise(state: SessionState, *, now_s: float | None = None, engine_alive: bool = True) -> Summary:
@@ -186,7 +200,18 @@ def summarise(state: SessionState, *, now_s: float | None = None, engine_alive: 
         phase=phase_now(state, t_s),
         verdicts=last_verdicts(state),
         model=model,
+        fork=forked_from(state),
     )
+
+
+def forked_from(state: SessionState) -> ForkedFrom | None:
+    """Where a session comes from; None of one that was not forked."""
+    started, before = state.now.started, state.now.before
+    if started is None or started.fork is None or before is None:
+        return None
+    origin = started.fork.origin
+    hours = before.allocated_s / 3600.0
+    return ForkedFrom(origin.name, origin.session, started.fork.n, before.t_s, hours, before.usd)
 
 
 def phase_now(state: SessionState, t_s: float) -> PhaseNow | None:

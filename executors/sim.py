@@ -78,7 +78,8 @@ class SimExecutor:
     outside the journal: a later engine finds every open attempt where it would have been. Of each attempt and each
     device that can be lost, only the next event waits in the clock. What has ended is forgotten.
 
-    `config.gpus` is a mixture (see sim.mix), `config.options["faults"]` its faults (see sim.faults).
+    `config.gpus` is a mixture (see sim.mix), `config.options["faults"]` its faults (see sim.faults),
+    `config.options["cluster_seed"]` the seed of a cluster that another session had before (see sim.world.world).
     """
 
     external = False
@@ -96,7 +97,14 @@ class SimExecutor:
         faults = parse_faults(str(self._config.options.get("faults", "default")))
         self._devices = {device.device: device for device in found}
         self._numbers = {device.device: number for number, device in enumerate(found)}
-        self._world = World(self._config.seed, found, faults, self._physics(), eval_tokens=self._config.eval_tokens)
+        self._world = World(
+            self._config.seed,
+            found,
+            faults,
+            self._physics(),
+            eval_tokens=self._config.eval_tokens,
+            cluster_seed=self._config.options.get("cluster_seed"),
+        )
         return found
 
     async def start(self, spec: AttemptSpec) -> None:

@@ -23,6 +23,7 @@ from core.control import EngineGone
 from core.sources import LiveSource, Source
 from tui.acting.commands import CommandActions, Commands
 from tui.acting.copying import CopyActions
+from tui.acting.forks import ForkActions, Forks
 from tui.acting.moments import TimeActions
 from tui.acting.orders import Orders
 from tui.acting.views import ViewActions
@@ -47,7 +48,7 @@ Answers = Callable[[], AsyncIterator[Delta]]
 """Listens to an engine until it is gone. Raises EngineGone."""
 
 
-class SessionApp(TimeActions, CommandActions, ViewActions, CopyActions):
+class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions, CopyActions):
     """Shows one session, live or in replay.
 
     Args:
@@ -56,6 +57,7 @@ class SessionApp(TimeActions, CommandActions, ViewActions, CopyActions):
         logs: reads the end of an attempt's log; None where there are no logs.
         answers: listens to what the model says just now, as long as the engine works (see core.control.follow); None
             where there is none to listen to.
+        forks: forks the session; None where nobody can.
         crash_log: where the traceback of a failure of this screen goes.
         ticks_hz: how often to look for news; 0 leaves ticking to the caller (tests), None to the settings.
         settings: how the person wants it to look; None: the settings of this process.
@@ -74,6 +76,7 @@ class SessionApp(TimeActions, CommandActions, ViewActions, CopyActions):
         commands: Commands | None = None,
         logs: LogProvider | None = None,
         answers: Answers | None = None,
+        forks: Forks | None = None,
         sql: SqlAsker | None = None,
         crash_log: Path | None = None,
         ticks_hz: float | None = None,
@@ -88,6 +91,7 @@ class SessionApp(TimeActions, CommandActions, ViewActions, CopyActions):
         self.sql = sql
         self.desk = Desk()
         self.commands = commands
+        self.forks = forks
         self.orders = Orders()
         self._crash_log = crash_log
         self._ticks_hz = self.settings.ticks_hz if ticks_hz is None else ticks_hz
@@ -208,6 +212,7 @@ def run_app(
     commands: Commands | None = None,
     logs: LogProvider | None = None,
     answers: Answers | None = None,
+    forks: Forks | None = None,
     sql: SqlAsker | None = None,
     crash_log: Path,
 ) -> int:
@@ -215,6 +220,6 @@ def run_app(
     # A session's state only grows: looking through it for garbage takes a quarter of the time it takes to read it.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    app = SessionApp(source, commands=commands, logs=logs, answers=answers, sql=sql, crash_log=crash_log)
+    app = SessionApp(source, commands=commands, logs=logs, answers=answers, forks=forks, sql=sql, crash_log=crash_log)
     app.run()
     return app.return_code or 0

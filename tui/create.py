@@ -114,7 +114,7 @@ def new_session(asked: Asked, show: Show = progress) -> SessionFolder:
     budget_s, budget_kind = _budget(asked, place.profile)
     config = SessionConfig(
         session=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now_s))}-{secrets.token_hex(2)}",
-        name=asked.name or _free_name(place.title),
+        name=asked.name or free_name(place.title),
         title=asked.name or place.title,
         created_unix_s=round(now_s, 3),
         seed=seed,
@@ -207,20 +207,20 @@ def _simulated(asked: Asked, seed: int) -> _Place:
         gpus=gpus,
         limits=_limits(asked, hours),
         simulated=True,
-        speed=_speed(asked, hours),
+        speed=paced(asked.speed, hours, watched=asked.watched),
         python=python,
         options={"faults": faults, "profiler": profiler.kind if profiler is not None else ""},
         title=f"sim-{sum(mix.values())}gpu-s{seed}",
     )
 
 
-def _speed(asked: Asked, hours: float | None) -> float | None:
-    """As asked; else a pace that is pleasant to watch, and all the machine can do where nobody watches."""
+def paced(asked: str | None, hours: float | None, *, watched: bool) -> float | None:
+    """The pace of a simulation: as asked; else one that is pleasant to watch, and the fastest where nobody watches."""
     from core.clock import parse_speed
 
-    if asked.speed is not None:
-        return parse_speed(asked.speed)
-    if not asked.watched:
+    if asked is not None:
+        return parse_speed(asked)
+    if not watched:
         return None
     return _PACED_WITHOUT_LIMIT if hours is None else max(1.0, round(hours * 3600.0 / _WATCH_S))
 
@@ -289,7 +289,8 @@ def _taken() -> set[str]:
     return taken
 
 
-def _free_name(wish: str) -> str:
+def free_name(wish: str) -> str:
+    """The name itself, or with a number behind it where there is a session of that name."""
     taken, name, number = _taken(), wish, 1
     while name in taken:
         number += 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Iterator
 
 import msgspec
 
 from core.collector import collect_rarely
 from core.control import EngineGone, request
-from core.events import LimitHit, PhaseChanged
+from core.events import AnyEvent, LimitHit, PhaseChanged, SessionForked, UnknownEvent
 from core.journal import Tail
 from core.keyframe import forget_texts
 from core.reduce import apply
@@ -19,6 +20,7 @@ from core.state import SessionState
 from core.summary import summarise
 from tui.text import clean, printable
 from tui.view.conversation import ModelTalk
+from tui.view.transcript import fork_words
 from tui.words import clock, model_talk_line, phase_line, run_line, summary_lines, verdict_line
 
 _LOOK_S = 0.2
@@ -53,29 +55,49 @@ def follow(folder: SessionFolder, *, started_here: bool) -> int:
 
 def _follow(folder: SessionFolder, state: SessionState) -> None:
     tail = Tail(folder.journal_dir)
-    runs = verdicts = said = 0
+    told = _told(state)
     while True:
         alive = folder.engine_alive()
         batch = tail.read()
         for event, _ in batch:
             apply(state, event)
-            for run in state.ledger.runs[runs:]:
-                _say(run_line(state, run))
-            for verdict in state.ledger.verdicts[verdicts:]:
-                _say(verdict_line(verdict))
-            for talk in state.ledger.talk[said:]:
-                if isinstance(talk, LimitHit):
-                    _say(f"{clock(talk.t):>8}  {talk.limit}: {clean(talk.detail)}")
-                elif isinstance(talk, PhaseChanged):
-                    _say(phase_line(talk))
-                elif isinstance(talk, ModelTalk) and (line := model_talk_line(talk, state)) is not None:
+            if not _is_copied(state, event):
+                for line in _news(state, *told):
                     _say(line)
             forget_texts(state, event)
-            runs, verdicts, said = len(state.ledger.runs), len(state.ledger.verdicts), len(state.ledger.talk)
+            told = _told(state)
         if not batch and not alive:
             return
         if not batch:
             time.sleep(_LOOK_S)
+
+
+def _told(state: SessionState) -> tuple[int, int, int]:
+    """How many runs, verdicts and words there are by now."""
+    return len(state.ledger.runs), len(state.ledger.verdicts), len(state.ledger.talk)
+
+
+def _news(state: SessionState, runs: int, verdicts: int, said: int) -> Iterator[str]:
+    """Lines for what came after so many runs, verdicts and words."""
+    for run in state.ledger.runs[runs:]:
+        yield run_line(state, run)
+    for verdict in state.ledger.verdicts[verdicts:]:
+        yield verdict_line(verdict)
+    for talk in state.ledger.talk[said:]:
+        if isinstance(talk, LimitHit):
+            yield f"{clock(talk.t):>8}  {talk.limit}: {clean(talk.detail)}"
+        elif isinstance(talk, SessionForked):
+            yield f"{clock(talk.t):>8}  {fork_words(talk)}"
+        elif isinstance(talk, PhaseChanged):
+            yield phase_line(talk)
+        elif isinstance(talk, ModelTalk) and (line := model_talk_line(talk, state)) is not None:
+            yield line
+
+
+def _is_copied(state: SessionState, event: AnyEvent | UnknownEvent) -> bool:
+    """Whether an event is another session's, which this one was forked from."""
+    fork = state.now.started.fork if state.now.started is not None else None
+    return fork is not None and event.n <= fork.n
 
 
 def _interrupted(folder: SessionFolder, *, started_here: bool) -> int:

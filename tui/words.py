@@ -91,6 +91,12 @@ def summary_lines(summary: Summary) -> list[str]:
         f"runs      {runs.finished} finished, {runs.failed} failed, {runs.cancelled} cancelled, "
         f"{runs.running} running, {runs.queued} queued; {summary.kept} improvements kept",
     ]
+    if (fork := summary.fork) is not None:
+        spent = f"{fork.gpu_hours:.2f} device-hours" + (f" and {usd_words(fork.llm_usd)}" if fork.llm_usd else "")
+        lines.append(
+            f"forked    from {clean(fork.session)} ({fork.id}) at {clock(fork.seconds)}, event {fork.event}: its runs, "
+            f"time and {spent} until then are in these figures"
+        )
     if best.baseline is not None:
         noise = f", one run varies by {best.noise_sd:.4f} (sd)" if best.noise_sd is not None else ""
         lines.append(f"baseline  {best.baseline:.4f} bits per byte on {best.device_class}{noise}")

@@ -18,6 +18,7 @@ from core.claude.wire import prompt_bounds, request_body
 from core.clock import Clock
 from core.conversation import ModelNow
 from core.events import EpochStarted, ModelFailed, ModelMessage, ModelRequest
+from core.limits import total_usd
 
 Outcome = Literal["answered", "failed", "last word", "capped"]
 
@@ -60,7 +61,8 @@ class Asking:
         prompt = prompt_bounds(system, tools, messages)
         wanted = min(self._wanted_tokens(model), capabilities.max_output_tokens)
         last_word = is_last_word(messages[-1])
-        allowed = allowance(model, price, self._settings.max_usd, prompt, epoch.cache_ttl, wanted, last_word=last_word)
+        cap_usd = total_usd(self._bench.state, self._settings.max_usd)
+        allowed = allowance(model, price, cap_usd, prompt, epoch.cache_ttl, wanted, last_word=last_word)
         if allowed is None:
             return "capped"
         if allowed.purpose == "summary" and not last_word:

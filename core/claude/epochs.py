@@ -35,6 +35,17 @@ class Epochs:
         self._prepared_for = ""
 
     @property
+    def _own(self) -> list[EpochStarted]:
+        """Those that are this session's own, not copied when it was forked."""
+        before = self._bench.state.now.before
+        return self._bench.state.ledger.epochs[before.epochs if before is not None else 0 :]
+
+    @property
+    def begun(self) -> bool:
+        """Whether this session has had a conversation of its own."""
+        return bool(self._own)
+
+    @property
     def current(self) -> EpochStarted:
         """The present one."""
         return self._bench.state.ledger.epochs[-1]
@@ -42,9 +53,9 @@ class Epochs:
     async def stale(self, capabilities: Capabilities) -> str:
         """Why a new conversation has to begin; empty where the present one goes on."""
         await self._prepare(capabilities)
-        epochs = self._bench.state.ledger.epochs
+        epochs = self._own
         if not epochs:
-            return "the session begins"
+            return "the session begins" if self._bench.state.now.before is None else "the session was forked"
         if epochs[-1].prefix != prefix_digest(self.system, self.tools, capabilities.model):
             return "the model or its tools are others than before"
         return ""
@@ -52,13 +63,13 @@ class Epochs:
     async def open(self, capabilities: Capabilities, why: str) -> None:
         """Begin a new conversation. The first that has it records what precedes its messages."""
         await self._prepare(capabilities)
-        epochs = self._bench.state.ledger.epochs
+        epochs = self._own
         prefix = prefix_digest(self.system, self.tools, capabilities.model)
         known = bool(epochs) and epochs[-1].prefix == prefix
         room = capabilities.context_tokens - self._settings.max_tokens - _ROOM_TOKENS
         await self._bench.tell(
             EpochStarted(
-                epoch=len(epochs) + 1,
+                epoch=len(self._bench.state.ledger.epochs) + 1,
                 why=why,
                 model=capabilities.model,
                 endpoint=self._settings.label,
@@ -78,7 +89,7 @@ class Epochs:
             return
         state = self._bench.state
         self.tools = definitions("full" if capabilities.strict_tools else "plain")
-        recorded = [epoch.system for epoch in state.ledger.epochs if epoch.system and epoch.model == capabilities.model]
+        recorded = [epoch.system for epoch in self._own if epoch.system and epoch.model == capabilities.model]
         assert state.now.started is not None
         self.system = (
             recorded[-1]

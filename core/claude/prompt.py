@@ -12,6 +12,7 @@ import msgspec
 from core.claude.clean import lines, one_line
 from core.claude.turns import WANTED
 from core.events import BASELINE, SessionStarted
+from core.limits import totals
 from core.state import SessionState
 from core.summary import best
 
@@ -89,6 +90,11 @@ def _facts(started: SessionStarted, devices: Mapping[str, int], reference: str, 
     ]
     if max_usd is not None:
         facts.append(f"- What you may cost: ${max_usd:.2f}.")
+    if started.fork is not None:
+        facts.append(
+            "- This session was forked from another: what that had measured by then is evidence here as well, and "
+            "limits count from there. The status gives time, runs and money as totals, with what was spent before."
+        )
     if started.simulated:
         facts.append(
             "- The cluster is simulated: nothing trains, and scores follow a statistical model of published runs. Work "
@@ -108,7 +114,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Where the session stands, as its model is told it.
 
     Args:
-        t_s: session seconds; hours, max_runs, max_usd: the limits, None where there is none.
+        t_s: session seconds; hours, max_runs, max_usd: the limits as totals (see core.limits), None without one.
         settled: runs that have ended; busy, up: devices with a run, and all that are not drained.
         backlog: runs that wait and are not evidence; evidence: those that are.
         low: below it the queue is to be filled; fit: how many more runs may wait.
@@ -146,13 +152,13 @@ def status_of(state: SessionState, *, low: int, high: int, max_usd: float | None
         low, high: runs that should wait in the queue (see core.claude.wake.water); now_s: the session's clock.
     """
     now, model, figures = state.now, state.now.model, best(state)
-    limits = now.started.limits if now.started is not None else None
+    limits = totals(state)
     own = figures.by_class.get(figures.device_class) if figures.device_class is not None else None
     return Status(
         t_s=now.t_s if now_s is None else max(now_s, now.t_s),
-        hours=limits.hours if limits is not None else None,
+        hours=limits.hours,
         settled=state.settled,
-        max_runs=limits.runs if limits is not None else None,
+        max_runs=limits.runs,
         busy=state.flying,
         up=state.serving,
         backlog=state.backlog,
@@ -180,7 +186,7 @@ def status_line(status: Status) -> str:
     )
     evidence = f" and {status.evidence} for evidence" if status.evidence else ""
     first = (
-        f"{_clock(status.t_s)}{f' of {status.hours:g} h' if status.hours is not None else ''} | {runs} | "
+        f"{_clock(status.t_s)}{f' of {status.hours:.4g} h' if status.hours is not None else ''} | {runs} | "
         f"{status.busy} of {status.up} devices busy | {status.backlog} waiting{evidence}, {status.fit} more fit"
     )
     return "\n".join((first, _scores(status), _money(status)))

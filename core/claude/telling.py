@@ -20,6 +20,8 @@ from core.claude.wake import is_low, water
 from core.claude.wire import text_block, tool_calls
 from core.conversation import ModelNow
 from core.events import BASELINE, Command, ModelMessage
+from core.limits import total_usd
+from core.state import Before
 
 _MOST_HINT_CHARS: Final = 4_000
 _MOST_HINTS: Final = 12
@@ -90,18 +92,20 @@ class Telling:
 
     def _news(self) -> str:
         low, high = water(self._state)
-        status = status_of(self._state, low=low, high=high, max_usd=self._settings.max_usd, now_s=self._now_s())
+        cap_usd = total_usd(self._state, self._settings.max_usd)
+        status = status_of(self._state, low=low, high=high, max_usd=cap_usd, now_s=self._now_s())
         told = news(self._state, self._model.told, results_table)
         return events_message(status, told, self._notes(max(0, status.up - status.busy), status.fit))
 
     def _notes(self, idle: int, fit: int) -> list[str]:
         """Words for what is special about this moment."""
         model, conversation, cap_usd = self._model, self._state.conversation(), self._settings.max_usd
+        spent_usd = model.most_usd - (self._state.now.before or Before()).usd
         said: list[str] = []
         if nearly_full(conversation, model.roll_tokens):
             said.append(notes.CONTEXT_FULL)
-        if cap_usd and model.most_usd >= NEARLY_SPENT * cap_usd:
-            said.append(notes.money_low(model.most_usd, cap_usd))
+        if cap_usd and spent_usd >= NEARLY_SPENT * cap_usd:
+            said.append(notes.money_low(spent_usd, cap_usd))
         turns = idle_turns(conversation)
         if turns and is_low(self._state):
             said.append(notes.nothing_done(turns, idle, fit))

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from core.conversation import ModelNow
 from core.limits import expected_wall_s
-from core.state import SessionState
+from core.state import Before, SessionState
 
 FIRST_LATENCY_S: Final = 60.0
 """How long an answer takes, before any has told."""
@@ -79,8 +79,9 @@ def pace(state: SessionState) -> float:
     limits = started.limits if started is not None else None
     if model is None or limits is None or not limits.usd or not limits.hours:
         return 1.0
-    time_share = max(_EARLY, state.now.t_s / (limits.hours * 3600.0))
-    return min(_MOST_PACE, max(1.0, model.most_usd / (_SPENDABLE * limits.usd) / time_share))
+    before = state.now.before or Before()
+    time_share = max(_EARLY, (state.now.t_s - before.t_s) / (limits.hours * 3600.0))
+    return min(_MOST_PACE, max(1.0, (model.most_usd - before.usd) / (_SPENDABLE * limits.usd) / time_share))
 
 
 def why_wake(state: SessionState, model: ModelNow, now_s: float, *, patient: bool) -> str:

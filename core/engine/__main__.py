@@ -31,9 +31,9 @@ from core.engine.server import ControlServer
 from core.events import Command, SessionStarted, Target
 from core.executor import ExecutorConfig, ExecutorError
 from core.figures import figures_of, keep_figures, stamp_of
+from core.fork import fold_checked
 from core.journal import DiskFull, Journal, JournalBroken, JournalDamaged
 from core.projection.client import Projection, ProjectionFailed
-from core.reduce import apply
 from core.registry import UnknownName, clock_factory, executor_factory, researcher_factory
 from core.secrets import take_secrets
 from core.session import SIMULATED_EPOCH_S, EngineInfo, SessionConfig, SessionError, SessionFolder
@@ -93,7 +93,7 @@ def _work(folder: SessionFolder, asked: argparse.Namespace) -> int:
     secrets = take_secrets(sys.stdin.buffer if asked.secrets else None)
     config = folder.config()
     state = SessionState()
-    journal = Journal(folder.journal_dir, on_event=lambda event: apply(state, event))
+    journal = Journal(folder.journal_dir, on_event=lambda event: fold_checked(state, event))
     if journal.cut_bytes:
         sys.stderr.write(f"cut a torn tail of {journal.cut_bytes} bytes off the journal\n")
     _check(folder, config, state)

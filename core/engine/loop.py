@@ -38,6 +38,7 @@ from core.executor import (
 )
 from core.executor import DeviceLost as LostPayload
 from core.executor import DeviceSeen as SeenPayload
+from core.limits import since_fork, totals
 from core.revisions import Revisions
 from core.sql import SqlError, Table
 from core.state import Run, SessionState
@@ -284,13 +285,14 @@ class Engine:
 
     def _arm_limit(self) -> None:
         """Look again when the wall-time limit begins to bind, even if nothing else happens."""
-        limits = self.state.now.started.limits if self.state.now.started is not None else None
-        if limits is not None and limits.hours is not None:
-            self.clock.call_at(limits.hours * 3600.0, _TICK_KEY, self._time_is_up, limits.hours)
+        total = totals(self.state).hours
+        if total is not None:
+            self.clock.call_at(total * 3600.0, _TICK_KEY, self._time_is_up)
 
-    def _time_is_up(self, hours: float) -> None:
-        if "hours" not in self.state.now.limits_hit and self.state.now.ended is None:
-            self.take(LimitHit(limit="hours", detail=f"{hours:g} h are over"))
+    def _time_is_up(self) -> None:
+        started = self.state.now.started
+        if "hours" not in self.state.now.limits_hit and self.state.now.ended is None and started is not None:
+            self.take(LimitHit(limit="hours", detail=f"{started.limits.hours:.4g} h are over{since_fork(self.state)}"))
 
     # -- research
 

@@ -23,6 +23,7 @@ from core.events import (
     RunQueued,
     RunStarted,
     SessionEnded,
+    SessionForked,
     SessionStarted,
     UnknownEvent,
     Verdict,
@@ -71,6 +72,8 @@ class RowFold:
         self._verdicts: dict[str, Verdict] = {}
         self._spells: dict[str, Spell] = {}
         self._asked: OpenRequest | None = None
+        self._lineage: list[str] = []
+        self._ran_in: dict[str, str | None] = {}
         self._settled: Rows = {table: [] for table in APPENDED}
 
     def drain_settled(self) -> Rows:
@@ -105,7 +108,8 @@ class RowFold:
     def take(self, event: AnyEvent | UnknownEvent) -> None:
         """Fold one event that follows the last one."""
         if isinstance(event, SessionStarted):
-            self._context = Context(self._id, event.simulated, event.epoch)
+            self._lineage = forebears(event)
+            self._context = Context(self._id, event.simulated, event.epoch, next(iter(self._lineage), None))
         at = self._session.last_at = self._context.wall_time(event)
         match event:
             case RunProgress() | RunStarted() | RunFinished():
@@ -200,6 +204,8 @@ class RowFold:
         match event:
             case SessionStarted():
                 self._session.started_at = at
+            case SessionForked():
+                self._take_fork(event, at)
             case SessionEnded():
                 self._session.ended_at = at
             case RunQueued() if event.run in self.state.now.runs:
@@ -207,7 +213,8 @@ class RowFold:
             case RunIntent():
                 run = self.state.now.runs.get(event.run)
                 if run is not None and run.status == "starting" and run.attempt == event.attempt:
-                    self._open.setdefault(event.run, OpenAttempt.of(run, at, event.t))
+                    self._open.setdefault(event.run, OpenAttempt.of(run, at, event.t, self._context.origin))
+                    self._ran_in[event.run] = self._context.origin
             case CancelRequested() if event.run in self._times and event.run not in self.state.now.runs:
                 # A queued run ends with the request; one that executes ends with its attempt.
                 cancelled = self.state.run(event.run)
@@ -222,6 +229,18 @@ class RowFold:
                 self._settled["phases"].append(rows.phase(self._context, event, at))
             case _:
                 pass
+
+    def _take_fork(self, event: SessionForked, at: datetime | None) -> None:
+        """What follows is the next generation's; nobody waits any more for what the one before had asked its model."""
+        self._session.ended_at, self._session.forked_at, self._session.forked_t_s = None, at, event.t
+        self._lineage = self._lineage[1:]
+        self._context = self._context._replace(origin=next(iter(self._lineage), None))
+        if self._asked is not None:
+            epoch = self._asked.event.epoch
+            self._settled["model_requests"].append(
+                rows.model_request(self._context, self._asked, epoch, None, None, lost=True)
+            )
+            self._asked = None
 
     def _take_spell(self, spell: Spell) -> None:
         """A stretch of a device's time; what follows it with the same cause belongs to it."""
@@ -248,7 +267,18 @@ class RowFold:
     def _settle(self, run: Run, at: datetime | None) -> None:
         self._settled["runs"].append(self._run_row(run, at))
         del self._times[run.run]
+        self._ran_in.pop(run.run, None)
 
     def _run_row(self, run: Run, ended_at: datetime | None) -> Row:
         experiment = self.state.experiment(run.exp)
-        return rows.run(self._context, run, experiment, self._times[run.run], ended_at)
+        origin = self._ran_in.get(run.run, self._context.origin)
+        return rows.run(self._context, run, experiment, self._times[run.run], ended_at, origin)
+
+
+def forebears(started: SessionStarted) -> list[str]:
+    """The sessions that a forked one descends from, as their journals call them, the oldest first."""
+    found = []
+    while started.fork is not None:
+        started = started.fork.origin
+        found.append(started.session)
+    return found[::-1]

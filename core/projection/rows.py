@@ -26,6 +26,7 @@ from core.events import (
     RunProgress,
     RunStarted,
     SessionEnded,
+    SessionForked,
     SessionStarted,
     UnknownEvent,
     Usage,
@@ -48,17 +49,21 @@ Spoken = (
     | PhaseChanged
     | ResearchEnded
     | SessionEnded
+    | SessionForked
     | Verdict
 )
 """Events that make a message."""
 
 
 class Context(NamedTuple):
-    """What all rows of a session share. `epoch_s` is the wall time of session second 0."""
+    """What all rows of a session share. `epoch_s` is the wall time of session second 0, `origin` the session that rows
+    are copied from, up to the event where this one was forked; None for its own.
+    """
 
     session_id: str = ""
     simulated: bool = False
     epoch_s: float = 0.0
+    origin: str | None = None
 
     def wall_time(self, event: AnyEvent | UnknownEvent) -> datetime | None:
         """UTC without a zone, from the event's wall time, else from session seconds; None outside the calendar."""
@@ -73,6 +78,8 @@ class SessionTimes(msgspec.Struct):
     """Wall times of a session, which the reducer's state does not keep."""
 
     started_at: datetime | None = None
+    forked_at: datetime | None = None
+    forked_t_s: float | None = None
     ended_at: datetime | None = None
     last_at: datetime | None = None
 
@@ -94,13 +101,14 @@ class OpenAttempt(NamedTuple):
     device_class: str
     intent_at: datetime | None
     intent_t_s: float
+    origin: str | None
     started_at: datetime | None = None
     started_t_s: float | None = None
 
     @classmethod
-    def of(cls, run: Run, at: datetime | None, t_s: float) -> OpenAttempt:
-        """The attempt that a run was just given a device for."""
-        return cls(run.attempt, run.run, run.exp, run.device, run.device_class, at, t_s)
+    def of(cls, run: Run, at: datetime | None, t_s: float, origin: str | None) -> OpenAttempt:
+        """The attempt that a run was just given a device for, in which session if not in this one."""
+        return cls(run.attempt, run.run, run.exp, run.device, run.device_class, at, t_s, origin)
 
     def started(self, event: RunStarted, at: datetime | None) -> OpenAttempt:
         """The same attempt, executing, on the device where it was placed."""
@@ -109,7 +117,7 @@ class OpenAttempt(NamedTuple):
 
 def session(session: str, state: SessionState, started: SessionStarted, times: SessionTimes) -> Row:
     """The session as it is now."""
-    now, target = state.now, started.target
+    now, target, fork = state.now, started.target, started.fork
     return (
         session,
         started.name,
@@ -136,6 +144,10 @@ def session(session: str, state: SessionState, started: SessionStarted, times: S
         times.last_at,
         now.t_s,
         now.unknown_events,
+        None if fork is None else fork.origin.session,
+        None if fork is None else fork.n,
+        times.forked_t_s,
+        times.forked_at,
     )
 
 
@@ -182,13 +194,21 @@ def experiment(context: Context, event: ExperimentProposed, at: datetime | None)
         None,
         None,
         None,
+        context.origin,
     )
 
 
 def run(
-    context: Context, run: Run, experiment: ExperimentProposed | None, times: RunTimes, ended_at: datetime | None
+    context: Context,
+    run: Run,
+    experiment: ExperimentProposed | None,
+    times: RunTimes,
+    ended_at: datetime | None,
+    origin: str | None,
 ) -> Row:
-    """A run as it is now; its numbers are those of its last attempt."""
+    """A run as it is now; its numbers are those of its last attempt. `origin` is the session that it ran in, if not
+    this one.
+    """
     wall_s = None
     if run.ended_t_s is not None and run.started_t_s is not None:
         wall_s = run.ended_t_s - run.started_t_s
@@ -228,6 +248,7 @@ def run(
         context.simulated,
         run.spared,
         *_forecast(run.forecast),
+        origin,
     )
 
 
@@ -265,6 +286,7 @@ def attempt(context: Context, attempt: OpenAttempt, end: RunFinished | None, end
         attempt.started_t_s,
         None if end is None else end.t,
         context.simulated,
+        attempt.origin,
     )
 
 
@@ -359,6 +381,8 @@ def message(
             content = f"{event.limit} {'cleared' if event.cleared else 'hit'}: {event.detail}"
         case SessionEnded():
             content = event.reason
+        case SessionForked():
+            content = f"forked from {event.parent}: {event.runs} runs copied, {event.in_flight} in flight cancelled"
     kind = str(event.__struct_config__.tag)
     return (context.session_id, event.n, at, event.t, author, kind, exp, content)
 

@@ -9,7 +9,8 @@ create table sessions (
     end_reason varchar, seed bigint, simulated boolean, executor varchar, researcher varchar,
     budget_s double, budget_kind varchar, profile varchar, seq_len bigint, eval_tokens bigint,
     corpus varchar, harness varchar, limits json, version varchar, reference_class varchar,
-    incumbent varchar, last_n bigint, last_at timestamp, last_t_s double, unknown_events bigint
+    incumbent varchar, last_n bigint, last_at timestamp, last_t_s double, unknown_events bigint,
+    forked_from varchar, forked_n bigint, forked_t_s double, forked_at timestamp
 );
 create table devices (
     session_id varchar, device varchar, device_class varchar, node varchar, memory_mb bigint,
@@ -22,7 +23,7 @@ create table experiments (
     session_id varchar, experiment_id varchar, n bigint, proposed_at timestamp, proposed_t_s double,
     parent varchar, revision varchar, title varchar, hypothesis varchar, rationale varchar, design varchar,
     reason varchar, device_class varchar, knobs json, seeds bigint[],
-    verdict varchar, delta_bpb double, delta_low double, delta_high double
+    verdict varchar, delta_bpb double, delta_low double, delta_high double, origin varchar
 );
 create table runs (
     session_id varchar, run_id varchar, experiment_id varchar, revision varchar, title varchar,
@@ -31,7 +32,7 @@ create table runs (
     tokens bigint, params bigint, train_s double, startup_s double, score_s double, wall_s double,
     peak_mem_mb double, attempts integer, queued_at timestamp, started_at timestamp, ended_at timestamp,
     queued_t_s double, started_t_s double, ended_t_s double, simulated boolean,
-    spared boolean, forecast_bpb double, forecast_low_bpb double, forecast_share double
+    spared boolean, forecast_bpb double, forecast_low_bpb double, forecast_share double, origin varchar
 );
 create table attempts (
     session_id varchar, attempt_id varchar, run_id varchar, experiment_id varchar, device varchar,
@@ -39,7 +40,7 @@ create table attempts (
     steps bigint, tokens bigint, train_s double, startup_s double, score_s double, peak_mem_mb double,
     probes bigint, eval_tokens bigint, corpus varchar,
     intent_at timestamp, started_at timestamp, ended_at timestamp,
-    intent_t_s double, started_t_s double, ended_t_s double, simulated boolean
+    intent_t_s double, started_t_s double, ended_t_s double, simulated boolean, origin varchar
 );
 create table metrics (
     session_id varchar, run_id varchar, attempt_id varchar, experiment_id varchar, n bigint, logged_at timestamp,

@@ -35,6 +35,7 @@ from core.claude.wake import is_low, may_ask, next_look_s, water, why_wake
 from core.claude.wire import tool_calls
 from core.conversation import ModelNow
 from core.events import Autopilot, ModelMessage, ModelStanding, ModelStatus
+from core.limits import total_usd
 from core.registry import endpoint_factory
 from core.researchers.builtin import BuiltinResearcher
 from core.session import home
@@ -127,7 +128,7 @@ class _Work:
     async def work(self, endpoint: Endpoint | None) -> str:
         """Until nothing can come any more; returns why. A simulated endpoint is reminded of what it has answered."""
         self._capabilities = await self._look_up()
-        if endpoint is not None and self._state.ledger.epochs and not await self._epochs.stale(self._caps):
+        if endpoint is not None and not await self._epochs.stale(self._caps):
             answered = self._asking.last_answered(
                 self._epochs.current, self._caps, self._epochs.system, self._epochs.tools
             )
@@ -165,7 +166,7 @@ class _Work:
         """What the model of the present conversation accepts: the fallback's for as long as that one is asked."""
         own = self._capabilities
         assert own is not None, "work() has looked it up"
-        asked = self._model.model
+        asked = self._model.model if self._epochs.begun else own.model
         return self._caps_of(asked) if asked in self._chain() else own
 
     def _caps_of(self, model: str) -> Capabilities:
@@ -348,7 +349,8 @@ class _Work:
 
     async def _spent(self) -> str:
         """The money is spent: the autopilot goes on as far as it may; returns the end of the research after that."""
-        spent = f"${self._model.most_usd:.2f} of ${self._settings.max_usd or 0.0:.2f} are spent or held"
+        cap_usd = total_usd(self._state, self._settings.max_usd) or 0.0
+        spent = f"${self._model.most_usd:.2f} of ${cap_usd:.2f} are spent or held"
         if self._prices.price_of(self._epochs.current.model) is None:
             spent = f"nothing is known any more of what {self._epochs.current.model} costs, so the cap could not hold"
         await self._stand("capped", spent)

@@ -49,18 +49,28 @@ class World:
     """All that a session's attempts meet.
 
     Args:
-        seed: the session's; every draw is keyed by it.
+        seed: the session's; what befalls attempts is keyed by it.
+        cluster_seed: what lasts is keyed by it: nodes, outages, what a seed of training does to a file. By default the
+            session's; a forked one stays on the machines that its evidence is from.
         devices, faults, physics: see there.
         eval_tokens: tokens scored, which a result states.
     """
 
     def __init__(
-        self, seed: int, devices: Sequence[Device], faults: Faults, physics: Physics, *, eval_tokens: int
+        self,
+        seed: int,
+        devices: Sequence[Device],
+        faults: Faults,
+        physics: Physics,
+        *,
+        eval_tokens: int,
+        cluster_seed: int | None = None,
     ) -> None:
         self.physics = physics
-        self.outages: dict[str, Spells] = {device.device: outages(seed, device.device, faults) for device in devices}
+        lasting = self._cluster_seed = seed if cluster_seed is None else cluster_seed
+        self.outages: dict[str, Spells] = {device.device: outages(lasting, device.device, faults) for device in devices}
         self._seed, self._faults, self._eval_tokens = seed, faults, eval_tokens
-        nodes = {device.node: Node(seed, device.node, faults) for device in devices}
+        nodes = {device.node: Node(lasting, device.node, faults) for device in devices}
         self._nodes = {device.device: nodes[device.node] for device in devices}
         self._outlooks = Outlooks(physics)
 
@@ -136,7 +146,7 @@ class World:
             outlook.forecast.val_bpb
             + outlook.forecast.bpb_per_ln_steps * math.log(speed)
             + node.offset_bpb
-            + SEED_SD_BPB * self._normal("run-seed", spec.revision, spec.seed)
+            + SEED_SD_BPB * draws.normal(self._cluster_seed, "run-seed", spec.revision, spec.seed)
             + REPEAT_SD_BPB * self._normal("repeat", spec.attempt, spec.device)
         )
 

@@ -93,6 +93,7 @@ def simulated_engine(
     faults: str = "default",
     speed: float | None = None,
     seed: int = 1,
+    cluster_seed: int | None = None,
     researcher: Researcher | None = None,
     ops: FileOps | None = None,
 ) -> Engine:
@@ -113,7 +114,7 @@ def simulated_engine(
         seq_len=2048,
         eval_tokens=2**20,
         gpus=gpus,
-        options={"faults": faults},
+        options={"faults": faults, "cluster_seed": cluster_seed},
     )
     first = SessionStarted(
         session="sim",

@@ -314,3 +314,22 @@ def test_keyframes_of_a_large_session_lie_further_apart(tmp_path: Path) -> None:
             pass
     gaps = {n - history.before_event(n)[0].now.n for n in range(1, history.head.now.n + 1)}
     assert 20 < max(gaps) < history.head.now.n
+
+
+def test_time_beside_a_replay_never_runs_ahead_of_what_it_shows(tmp_path: Path) -> None:
+    events = session(experiments=10)
+    clock = Clock()
+    source = opened(write_journal(tmp_path, events), clock)
+    source.speed = replay.SPEEDS[-1]
+    assert source.speed == 10_000
+    source.play(True)
+    clock.now_s += 1.0
+    source.poll(20)
+    assert source.behind
+    assert (source.position, source.now_s) == (20, events[19].t)
+    source.play(False)
+    assert not source.behind
+    source.change_speed(-1)
+    source.play(True)
+    source.poll(20)
+    assert source.now_s == events[19].t, "what was not shown yet is not skipped"

@@ -23,7 +23,13 @@ class ActingApp(LookApp[None]):
         """Pace a living simulation instead of a replay; False where there is none to pace."""
         raise NotImplementedError
 
-    def tell(self, text: str, *, severity: Literal["information", "error"] = "information") -> None:
+    def tell(
+        self,
+        text: str,
+        *,
+        severity: Literal["information", "error"] = "information",
+        timeout_s: float | None = None,
+    ) -> None:
         """Say something in a corner, in place of what was said before: a stack of answers would hide the panes."""
         self.clear_notifications()
-        self.notify(clean(text), severity=severity, markup=False)
+        self.notify(clean(text), severity=severity, markup=False, timeout=timeout_s)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+from core.moment import FORMS, MomentError, moment_of
 from core.replay import Mark, ReplaySource
 from tui.acting.base import ActingApp
 from tui.messages import MomentWanted
+from tui.screens.ask import AskText
 from tui.widgets.replay_bar import ReplayBar
 
 
@@ -37,6 +39,21 @@ class TimeActions(ActingApp):
         replay = self.replay()
         replay.seek_time(replay.now_s + replay.span_s * percent / 100)
         self.show_source()
+
+    def action_go(self) -> None:
+        """Ask for a moment and go there; a live screen is held at it."""
+
+        def answer(text: str | None) -> None:
+            if not text:
+                return
+            replay = self.replay()
+            try:
+                replay.seek(moment_of(text, replay.history.head, replay.now_s))
+            except MomentError as error:
+                self.tell(str(error), severity="error")
+            self.show_source()
+
+        self.push_screen(AskText(f"Go to: {FORMS}"), answer)
 
     def action_end(self) -> None:
         """Go to the end of a recording, or back to the live session."""

@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "run": ("tui.cli.run", "Start a session and watch it."),
     "attach": ("tui.cli.watch", "Watch a session that an engine works on."),
     "replay": ("tui.cli.watch", "Watch a session again from its beginning."),
+    "fork": ("tui.cli.fork", "Start a session from a moment of another one."),
     "status": ("tui.cli.inspect", "Say where a session stands, in figures."),
     "sessions": ("tui.cli.inspect", "List the sessions."),
     "sql": ("tui.cli.inspect", "Ask DuckDB about one session or all."),

@@ -48,10 +48,13 @@ def watch_replay(folder: SessionFolder) -> int:
     """Play a session from its beginning on a screen; returns an exit code."""
     from core.replay import ReplaySource
     from tui.app import run_app
+    from tui.forking import CommandForks
 
+    forks = CommandForks(folder)
     source = ReplaySource(folder.journal_dir, playing=True)
     with _console(folder) as sql:
-        return run_app(source, logs=log_provider(folder), sql=sql, crash_log=_crash_log())
+        code = run_app(source, logs=log_provider(folder), forks=forks, sql=sql, crash_log=_crash_log())
+    return code if forks.made is None else watch_live(forks.made, plain=False)
 
 
 def watch_live(folder: SessionFolder, *, plain: bool, started_here: bool = False) -> int:
@@ -63,7 +66,9 @@ def watch_live(folder: SessionFolder, *, plain: bool, started_here: bool = False
     from core import control
     from core.sources import LiveSource
     from tui.app import run_app
+    from tui.forking import CommandForks
 
+    forks = CommandForks(folder)
     source = LiveSource(folder.journal_dir, folder.engine_alive)
     with _console(folder) as sql:
         code = run_app(
@@ -71,13 +76,14 @@ def watch_live(folder: SessionFolder, *, plain: bool, started_here: bool = False
             commands=SocketCommands(folder),
             logs=log_provider(folder),
             answers=lambda: control.follow(folder),
+            forks=forks,
             sql=sql,
             crash_log=_crash_log(),
         )
     if folder.engine_alive():
         name = folder.config().name
         click.echo(f"session {name} goes on; 'autoresearch-tui attach {name}' shows it again")
-    return code
+    return code if forks.made is None else watch_live(forks.made, plain=False)
 
 
 class SocketCommands:

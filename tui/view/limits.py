@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from core.limits import expected_wall_s
-from core.state import Run, SessionState
+from core.state import Before, Run, SessionState
 from core.summary import allocated_s
 from tui.text import clean
 from tui.view.model import usd_words
@@ -64,26 +64,28 @@ def limits_view(state: SessionState, now_s: float) -> LimitsView:
 
 
 def _uses(state: SessionState, now_s: float) -> list[_Use]:
-    """The limits that are used up as time goes on. They count what is in flight, as core.limits does."""
+    """The limits that are used up as time goes on. They count what is in flight, and in a fork what is its own, as
+    core.limits does.
+    """
     assert state.now.started is not None
     limits, counts, rates = state.now.started.limits, state.now.counts, _rates(state, now_s)
-    wall_s = expected_wall_s(state)
+    wall_s, before = expected_wall_s(state), state.now.before or Before()
     uses = []
     if limits.hours is not None:
-        whole_s = limits.hours * 3600.0
-        words = f"{clock_words(now_s)} of {limits.hours:g} h"
-        uses.append(_Use("hours", "session time", words, _share(now_s, whole_s), whole_s - wall_s - now_s))
+        whole_s, used_s = limits.hours * 3600.0, now_s - before.t_s
+        words = f"{clock_words(used_s)} of {limits.hours:.4g} h"
+        uses.append(_Use("hours", "session time", words, _share(used_s, whole_s), whole_s - wall_s - used_s))
     if limits.runs is not None:
-        used = counts.started - state.again
+        used = counts.started - state.again - before.runs
         words = f"{used:,} of {limits.runs:,}"
         uses.append(_Use("runs", "runs", words, _share(used, limits.runs), _left(limits.runs - used, rates.runs)))
     if limits.gpu_hours is not None:
-        used_s, whole_s = allocated_s(state, now_s), limits.gpu_hours * 3600.0
-        free_s = whole_s - state.now.allocated_s - (state.flying + 1) * wall_s
-        words = f"{used_s / 3600.0:,.2f} of {limits.gpu_hours:g}"
+        used_s, whole_s = allocated_s(state, now_s) - before.allocated_s, limits.gpu_hours * 3600.0
+        free_s = whole_s - (state.now.allocated_s - before.allocated_s) - (state.flying + 1) * wall_s
+        words = f"{used_s / 3600.0:,.2f} of {limits.gpu_hours:.4g}"
         uses.append(_Use("gpu_hours", "device-hours", words, _share(used_s, whole_s), _left(free_s, rates.device_s)))
     if limits.usd is not None:
-        spent = state.now.model.most_usd if state.now.model is not None else 0.0
+        spent = state.now.model.most_usd - before.usd if state.now.model is not None else 0.0
         words = f"{usd_words(spent)} of ${limits.usd:,.2f}"
         uses.append(_Use("usd", "dollars", words, _share(spent, limits.usd), _left(limits.usd - spent, rates.usd)))
     return uses

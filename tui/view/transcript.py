@@ -14,6 +14,7 @@ from core.events import (
     PhaseChanged,
     ResearchEnded,
     SessionEnded,
+    SessionForked,
     Verdict,
 )
 from core.state import SessionState, TalkEvent
@@ -41,6 +42,7 @@ OtherTalk = (
     | LimitHit
     | ResearchEnded
     | SessionEnded
+    | SessionForked
 )
 """What is said without a model."""
 
@@ -90,9 +92,18 @@ def _block_of(event: OtherTalk, state: SessionState) -> Block:
             )
         case ResearchEnded():
             return Block(event.n, "end", "■", Role.MUTED, f"the researcher is done: {clean(event.reason)}")
+        case SessionForked():
+            return Block(event.n, "end", "■", Role.CONFIRMED, fork_words(event))
         case SessionEnded():
             role = Role.FAILED if event.failed else Role.MUTED
             return Block(event.n, "end", "■", role, f"the session ended: {clean(event.reason)}")
+
+
+def fork_words(event: SessionForked) -> str:
+    """Where a session comes from, and what it brought along."""
+    brought = f"{count_words(event.runs, 'run')} brought along"
+    cancelled = f", {event.in_flight} in flight cancelled and queued again" if event.in_flight else ""
+    return f"forked from {clean(event.parent)}: {brought}{cancelled}"
 
 
 def _proposal(event: ExperimentProposed) -> Block:
