@@ -168,18 +168,15 @@ def progress(one: Glance) -> Done | None:
 
 
 def limits_used(one: Glance) -> list[tuple[float, str]]:
-    """Of each limit, the share that is used (runs under way count) and what it is."""
-    if one.summary is None:
-        return []
-    summary, limits = one.summary, one.limits
-    runs = summary.runs.submitted - summary.runs.queued
+    """Of each limit, the share that is used and what it is."""
+    used, limits = one.used, one.limits
     found = (
-        (summary.seconds / 3600.0, limits.hours, f"{limits.hours or 0:g} h"),
-        (float(runs), limits.runs, count_words(limits.runs or 0, "run")),
-        (summary.cost.gpu_hours, limits.gpu_hours, f"{limits.gpu_hours or 0:g} gpu-h"),
-        (summary.cost.llm_usd, limits.usd, f"${limits.usd or 0:g}"),
+        (used.hours, limits.hours, f"{limits.hours or 0:.4g} h"),
+        (float(used.runs), limits.runs, count_words(limits.runs or 0, "run")),
+        (used.gpu_hours, limits.gpu_hours, f"{limits.gpu_hours or 0:.4g} gpu-h"),
+        (used.usd, limits.usd, f"${limits.usd or 0:.4g}"),
     )
-    return [(used / most, words) for used, most, words in found if most]
+    return [(amount / most, words) for amount, most, words in found if most] if one.summary is not None else []
 
 
 def about_lines(one: Glance) -> list[tuple[str, Role]]:
