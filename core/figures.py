@@ -20,9 +20,18 @@ from core.journal import JournalDamaged, Tail
 from core.keyframe import forget_texts
 from core.reduce import apply
 from core.session import SessionFolder
-from core.state import SessionState
-from core.summary import Summary, summarise
+from core.state import Before, SessionState
+from core.summary import Summary, allocated_s, summarise
 from core.version import installed_version
+
+
+class Used(msgspec.Struct, frozen=True):
+    """What counts against a session's limits: in a fork, only what is its own. Runs under way count."""
+
+    hours: float = 0.0
+    runs: int = 0
+    gpu_hours: float = 0.0
+    usd: float = 0.0
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -33,6 +42,7 @@ class Figures(msgspec.Struct, frozen=True):
 
     summary: Summary
     limits: Limits
+    used: Used
     unknown_events: int = 0
     trouble: str = ""
 
@@ -69,8 +79,19 @@ def figures_of(state: SessionState, *, engine_alive: bool, trouble: str = "") ->
     return Figures(
         summary=summarise(state, engine_alive=engine_alive),
         limits=started.limits if started is not None else Limits(),
+        used=_used(state),
         unknown_events=state.now.unknown_events,
         trouble=trouble,
+    )
+
+
+def _used(state: SessionState) -> Used:
+    now, before = state.now, state.now.before or Before()
+    return Used(
+        hours=(now.t_s - before.t_s) / 3600.0,
+        runs=now.counts.started - state.again - before.runs,
+        gpu_hours=(allocated_s(state, now.t_s) - before.allocated_s) / 3600.0,
+        usd=now.model.most_usd - before.usd if now.model is not None else 0.0,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from core.events import Limits
-from core.figures import Figures, Stamp, kept_figures, stamp_of
+from core.figures import Figures, Stamp, Used, kept_figures, stamp_of
 from core.session import SessionConfig, SessionError, SessionFolder
 from core.summary import Standing, Summary
 from core.version import installed_version
@@ -34,6 +34,7 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     researcher: str = ""
     simulated: bool = False
     limits: Limits = Limits()
+    used: Used = Used()
     summary: Summary | None = None
     fault: Literal["", "incomplete", "damaged", "newer", "silent"] = ""
     trouble: str = ""
@@ -98,6 +99,7 @@ def with_figures(seen: Glance, figures: Figures, folder: SessionFolder) -> Glanc
         researcher=seen.researcher or own.researcher,
         simulated=summary.simulated,
         limits=figures.limits if own.id else seen.limits,
+        used=figures.used,
     )
 
 

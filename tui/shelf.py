@@ -125,7 +125,7 @@ class Shelf:
         if now.summary is not None or before.summary is None or before.live != now.live or (changed and not now.live):
             return now
         fault, trouble = (now.fault, now.trouble) if now.fault else (before.fault, before.trouble)
-        kept = {name: getattr(before, name) for name in ("summary", "limits", "simulated")}
+        kept = {name: getattr(before, name) for name in ("summary", "limits", "used", "simulated")}
         return msgspec.structs.replace(now, fault=fault, trouble=trouble, **kept)
 
     async def _ask_engine(self, session: str, folder: SessionFolder) -> None:

@@ -26,6 +26,7 @@ from core.session import (
     empty_trash,
     session_folders,
 )
+from core.state import Before
 from tests.support.homes import add_session
 from tests.support.story import session, write_journal
 from tui.shelf import Shelf
@@ -57,6 +58,19 @@ def test_figures_are_those_of_the_whole_journal_and_kept_until_it_changes(home):
     write_journal(folder.journal_dir, longer)
     assert kept_figures(folder) is None
     assert read_figures(folder).summary.runs.submitted > figures.summary.runs.submitted
+
+
+def test_what_counts_against_the_limits_of_a_fork_is_its_own(home):
+    state = fold(session(experiments=12))
+    whole = figures_of(state, engine_alive=True).used
+    assert whole.hours > 0.1
+    assert whole.gpu_hours > 0.1
+    assert whole.runs == state.now.counts.started
+    state.now.before = Before(t_s=360.0, runs=3, allocated_s=720.0)
+    own = figures_of(state, engine_alive=True).used
+    assert own.hours == pytest.approx(whole.hours - 0.1)
+    assert own.gpu_hours == pytest.approx(whole.gpu_hours - 0.2)
+    assert own.runs == whole.runs - 3
 
 
 def test_kept_figures_of_another_version_or_damaged_ones_are_read_anew(home):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol
 from rich.text import Text
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import BindingType
+from textual.dom import DOMNode
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
@@ -280,6 +281,7 @@ class HomeApp(LookApp[HomeChoice]):
         deeds: what can be done with them.
         facts: what a new session may be asked to use.
         at: the session that the cursor begins on; empty for the offer of a new one.
+        order: how the list is sorted at first.
         settings: how the person wants it to look; None: the settings of this process.
     """
 
@@ -319,11 +321,12 @@ class HomeApp(LookApp[HomeChoice]):
         self.exit(HomeChoice(event.session, "attach", started=True))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The table of keys, as commands by name: those of the screen and of each widget in it."""
-        for node in (self, screen, *screen.query("*")):
-            places = ["terminal"] if node is self else places_in(node)
+        """The table of keys, as commands by name: those of the screen, of the terminal and of the widgets."""
+        nodes: list[tuple[DOMNode, list[Where]]] = [(screen, places_in(screen)), (self, ["terminal"])]
+        nodes += [(node, places_in(node)) for node in screen.query("*")]
+        for node, places in nodes:
             for key in KEYS:
                 if key.where in places:
-                    says = key.says if node in (self, screen) else f"{TITLES[key.where]}: {key.says}"
+                    says = key.says if node in (screen, self) else f"{TITLES[key.where]}: {key.says}"
                     call = partial(self.run_action, key.action, default_namespace=node)
-                    yield SystemCommand(says[0].upper() + says[1:], key.shown, call)
+                    yield SystemCommand(says[0].upper() + says[1:], self.shown(key), call)

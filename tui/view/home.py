@@ -168,18 +168,15 @@ def progress(one: Glance) -> Done | None:
 
 
 def limits_used(one: Glance) -> list[tuple[float, str]]:
-    """Of each limit, the share that is used (runs under way count) and what it is."""
-    if one.summary is None:
-        return []
-    summary, limits = one.summary, one.limits
-    runs = summary.runs.submitted - summary.runs.queued
+    """Of each limit, the share that is used and what it is."""
+    used, limits = one.used, one.limits
     found = (
-        (summary.seconds / 3600.0, limits.hours, f"{limits.hours or 0:g} h"),
-        (float(runs), limits.runs, count_words(limits.runs or 0, "run")),
-        (summary.cost.gpu_hours, limits.gpu_hours, f"{limits.gpu_hours or 0:g} gpu-h"),
-        (summary.cost.llm_usd, limits.usd, f"${limits.usd or 0:g}"),
+        (used.hours, limits.hours, f"{limits.hours or 0:.4g} h"),
+        (float(used.runs), limits.runs, count_words(limits.runs or 0, "run")),
+        (used.gpu_hours, limits.gpu_hours, f"{limits.gpu_hours or 0:.4g} gpu-h"),
+        (used.usd, limits.usd, f"${limits.usd or 0:.4g}"),
     )
-    return [(used / most, words) for used, most, words in found if most]
+    return [(amount / most, words) for amount, most, words in found if most] if one.summary is not None else []
 
 
 def about_lines(one: Glance) -> list[tuple[str, Role]]:
@@ -188,8 +185,10 @@ def about_lines(one: Glance) -> list[tuple[str, Role]]:
     summary = one.summary
     if one.trouble:
         lines.append((_sentence(clean(one.trouble)), Role.FAILED if one.fault else Role.WAITING))
-    elif summary is not None and summary.reason:
-        lines.append((_sentence(f"{summary.state}: {clean(summary.reason)}"), Role.TEXT))
+    elif summary is not None:
+        phase = f", {clean(summary.phase.name)} phase" if summary.phase is not None and one.live else ""
+        why = f": {clean(summary.reason)}" if summary.reason else ""
+        lines.append((_sentence(f"{summary.state}{phase}{why}"), Role.TEXT))
     if summary is not None and summary.best.confirmed is not None:
         best = summary.best
         around = f" [{best.interval[0]:.4f}, {best.interval[1]:.4f}]" if best.interval is not None else ""
