@@ -5,20 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
-import signal
-import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, ClassVar, Final
 
-from tui.terminal import TICKS_HZ  # before textual, which reads its settings at import
-
-# isort: split
 from rich.text import Text
 from textual.app import SystemCommand
 from textual.binding import BindingType
@@ -35,15 +28,16 @@ from tui.acting.moments import TimeActions
 from tui.acting.orders import Orders
 from tui.acting.views import ViewActions
 from tui.bindings import KEYS, TITLES, Where, bindings_for, places_in
+from tui.links import file_link
 from tui.messages import ExperimentChosen, SourceWanted
 from tui.screens.dashboard import Dashboard
 from tui.screens.experiment import ExperimentScreen, LogProvider
 from tui.screens.panes import Follows, PaneScreen
 from tui.screens.sql import SqlAsker
+from tui.terminal import Settings
 from tui.view.answer import Answer
 from tui.view.sql import Desk
 
-_LEAVE_S: Final = 3.0
 _LISTEN_AGAIN_S: Final = 2.0
 _POLL_EVENTS: Final = 2_000
 _TICK_BUDGET_S: Final = 0.05
@@ -65,7 +59,8 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions, CopyActi
             where there is none to listen to.
         forks: forks the session; None where nobody can.
         crash_log: where the traceback of a failure of this screen goes.
-        ticks_hz: how often to look for news; 0 leaves ticking to the caller (tests).
+        ticks_hz: how often to look for news; 0 leaves ticking to the caller (tests), None to the settings.
+        settings: how the person wants it to look; None: the settings of this process.
     """
 
     TITLE = "autoresearch-tui"
@@ -84,9 +79,10 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions, CopyActi
         forks: Forks | None = None,
         sql: SqlAsker | None = None,
         crash_log: Path | None = None,
-        ticks_hz: float = TICKS_HZ,
+        ticks_hz: float | None = None,
+        settings: Settings | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(settings)
         self.source = source
         self.live = source if isinstance(source, LiveSource) else None
         self._logs = logs
@@ -98,7 +94,7 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions, CopyActi
         self.forks = forks
         self.orders = Orders()
         self._crash_log = crash_log
-        self._ticks_hz = ticks_hz
+        self._ticks_hz = self.settings.ticks_hz if ticks_hz is None else ticks_hz
         self._catching_up = False
 
     def get_default_screen(self) -> Screen[None]:
@@ -106,13 +102,9 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions, CopyActi
         return Dashboard(self._answer)
 
     def on_mount(self) -> None:
-        """Start ticking, and leave the terminal clean whoever ends us."""
-        if not self.is_headless:
-            leave = partial(self._leave_at_signal, asyncio.get_running_loop())
-            for signum in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(signum, leave)
+        """Start ticking."""
         if self._ticks_hz > 0:
-            self.set_interval(1 / self._ticks_hz, self.tick)
+            self.set_interval(1 / self._ticks_hz, self._tick_in_time)
         if self._answers is not None and self.live is not None:
             self.run_worker(self._listen(self._answers, self.live), group="answers", exit_on_error=False)
         self.call_after_refresh(self.tick)
@@ -126,15 +118,9 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions, CopyActi
                         self._answer.take(piece)
             await asyncio.sleep(_LISTEN_AGAIN_S)
 
-    def _leave_at_signal(self, loop: asyncio.AbstractEventLoop, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Leave the terminal clean; do not wait for long, since one that is gone may never take what is written.
-
-        Not asyncio's handler: the loop itself may be what waits for the terminal.
-        """
-        last_resort = threading.Timer(_LEAVE_S, os._exit, args=(128 + signum,))
-        last_resort.daemon = True
-        last_resort.start()
-        loop.call_soon_threadsafe(self.exit)
+    def _tick_in_time(self) -> None:
+        if self.terminal_follows():
+            self.tick()
 
     def tick(self) -> None:
         """Take in what is new, within a time budget, and show it. Nothing else polls."""
@@ -173,7 +159,7 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions, CopyActi
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """The table of keys, as commands by name: those of the app, of the screen and of each pane in it."""
-        yield from self._commands_of("", self, ("everywhere", "time"))
+        yield from self._commands_of("", self, ("everywhere", "terminal", "time"))
         if isinstance(screen, PaneScreen):
             yield from self._commands_of("", screen, ("panes",))
         focused = () if screen.focused is None else (screen.focused,)
@@ -190,15 +176,11 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions, CopyActi
             if key.where in places:
                 says = f"{prefix}{key.says}"
                 call = partial(self.run_action, key.action, default_namespace=node)
-                yield SystemCommand(says[0].upper() + says[1:], key.shown, call)
+                yield SystemCommand(says[0].upper() + says[1:], self.shown(key), call)
 
     def action_detach(self) -> None:
         """Close the screen; the engine goes on."""
         self.exit()
-
-    def action_redraw(self) -> None:
-        """Draw every cell anew, after noise on the line."""
-        self.refresh(layout=True)
 
     def on_source_wanted(self, event: SourceWanted) -> None:  # noqa: ARG002  names the message
         """A new screen shows what there is."""
@@ -214,13 +196,14 @@ class SessionApp(TimeActions, CommandActions, ForkActions, ViewActions, CopyActi
 
     def _fatal_error(self) -> None:
         """In place of a traceback over the terminal: a file that holds it, and a sentence that names the file."""
-        where = ""
+        where = Text()
         if self._crash_log is not None:
             with contextlib.suppress(OSError):
                 self._crash_log.parent.mkdir(parents=True, exist_ok=True)
                 self._crash_log.write_text(traceback.format_exc(), encoding="utf-8")
-                where = f"; the details are in {self._crash_log}"
-        self.panic(Text(f"The screen failed{where}. The session is not affected: attach to it again."))
+                where = Text.assemble("; the details are in ", file_link(self._crash_log))
+        said = "The screen failed", where, ". The session is not affected: attach to it again."
+        self.panic(Text.assemble(*said))
 
 
 def run_app(
@@ -232,12 +215,11 @@ def run_app(
     forks: Forks | None = None,
     sql: SqlAsker | None = None,
     crash_log: Path,
-    mouse: bool = True,
 ) -> int:
     """Run the screen until the reader leaves it; returns the exit code (1 where the screen itself failed)."""
     # A session's state only grows: looking through it for garbage takes a quarter of the time it takes to read it.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     app = SessionApp(source, commands=commands, logs=logs, answers=answers, forks=forks, sql=sql, crash_log=crash_log)
-    app.run(mouse=mouse)
+    app.run()
     return app.return_code or 0

@@ -9,6 +9,7 @@ from textual.keys import format_key
 
 Where = Literal[
     "everywhere",
+    "terminal",
     "time",
     "panes",
     "curve",
@@ -29,6 +30,7 @@ Where = Literal[
 
 TITLES: Final[dict[Where, str]] = {
     "everywhere": "Everywhere",
+    "terminal": "Terminal",
     "time": "Time",
     "panes": "Panes",
     "curve": "Curve",
@@ -86,7 +88,9 @@ KEYS: Final = (
     Key("copy", "y", "copy", "copy what the cursor is on", "everywhere"),
     Key("sql", "s", "sql", "SQL console", "everywhere"),
     Key("fork", "F", "fork", "fork: a new session from this moment", "everywhere"),
-    Key("redraw", "ctrl+l", "redraw", "draw all anew", "everywhere"),
+    Key("theme", "t", "theme", "next theme: dark, light, contrast, ansi", "terminal"),
+    Key("redraw", "ctrl+l", "redraw", "draw all anew", "terminal"),
+    Key("suspend", "ctrl+z", "suspend_process", "back to the shell; fg returns", "terminal"),
     Key("play", "space", "play", "play or hold", "time", footer="play"),
     Key("event_back", "comma", "step('event',-1)", "one event back", "time"),
     Key("event_on", "full_stop", "step('event',1)", "one event on", "time"),

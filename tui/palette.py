@@ -1,18 +1,21 @@
 """Who is drawn in what colour and by what sign: Okabe-Ito colours, and never colour alone.
 
-Colours: Okabe & Ito, "Color Universal Design" (2008), https://jfly.uni-koeln.de/color/ ; darkened for light
-backgrounds where the original falls below a contrast of 3:1 on white.
+Hues: Okabe & Ito, "Color Universal Design" (2008), https://jfly.uni-koeln.de/color/ ; each made so light or so dark
+that it has a contrast of 4.5:1 with every background of its look, 7:1 with those of "contrast" (WCAG 2.2, success
+criteria 1.4.3 and 1.4.6; tests/tui/test_themes.py computes it).
 """
 
 from __future__ import annotations
 
 import functools
 from enum import IntEnum
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from rich.style import Style
 
-Look = Literal["dark", "light", "contrast", "ansi"]
+from tui.terminal import ThemeName
+
+Look = ThemeName
 """Which colours there are: true ones on dark or light, the strongest ones on black, or the terminal's own sixteen."""
 
 
@@ -74,58 +77,99 @@ SIGNS: Final[dict[int, Sign]] = {
 }
 
 _DARK: Final[dict[int, str]] = {
-    Role.AXIS: "#5C6773",
-    Role.BAND: "#6B5220",
-    Role.DIM: "#4A525E",
-    Role.REJECTED: "#7A8699",
-    Role.NOMINATED: "#CC79A7",
+    Role.AXIS: "#8E98A4",
+    Role.BAND: "#BD923B",
+    Role.DIM: "#8E97A3",
+    Role.REJECTED: "#97A2B3",
+    Role.NOMINATED: "#DC90BA",
     Role.UNDECIDED: "#F0E442",
-    Role.OBSERVED: "#009E73",
+    Role.OBSERVED: "#1FB489",
     Role.CONFIRMED: "#E69F00",
     Role.KEPT: "#56B4E9",
-    Role.FAILED: "#D55E00",
+    Role.FAILED: "#F07A2E",
     Role.CURSOR: "#FFFFFF",
     Role.INCUMBENT: "#E69F00",
     Role.SERIES_1: "#56B4E9",
-    Role.SERIES_2: "#009E73",
-    Role.SERIES_3: "#CC79A7",
+    Role.SERIES_2: "#1FB489",
+    Role.SERIES_3: "#DC90BA",
     Role.SERIES_4: "#F0E442",
-    Role.MUTED: "#7A8699",
+    Role.MUTED: "#97A2B3",
     Role.BUSY: "#56B4E9",
     Role.WAITING: "#E69F00",
-    Role.LOST: "#D55E00",
+    Role.LOST: "#F07A2E",
 }
 _LIGHT: Final[dict[int, str]] = _DARK | {
-    Role.AXIS: "#8A94A0",
-    Role.BAND: "#E8C98A",
-    Role.DIM: "#B4BCC8",
-    Role.REJECTED: "#6B7686",
-    Role.NOMINATED: "#A8527F",
-    Role.UNDECIDED: "#8A7F00",
-    Role.OBSERVED: "#007A5A",
-    Role.CONFIRMED: "#A87400",
-    Role.KEPT: "#0072B2",
-    Role.FAILED: "#C04F00",
+    Role.AXIS: "#5C6773",
+    Role.BAND: "#7D5A10",
+    Role.DIM: "#5F6772",
+    Role.REJECTED: "#56606D",
+    Role.NOMINATED: "#8F3F6B",
+    Role.UNDECIDED: "#665E00",
+    Role.OBSERVED: "#00664B",
+    Role.CONFIRMED: "#7A5200",
+    Role.KEPT: "#005A8C",
+    Role.FAILED: "#A33F00",
     Role.CURSOR: "#000000",
-    Role.INCUMBENT: "#A87400",
-    Role.SERIES_1: "#0072B2",
-    Role.SERIES_2: "#007A5A",
-    Role.SERIES_3: "#A8527F",
-    Role.SERIES_4: "#8A7F00",
-    Role.MUTED: "#6B7686",
-    Role.BUSY: "#0072B2",
-    Role.WAITING: "#A87400",
-    Role.LOST: "#C04F00",
+    Role.INCUMBENT: "#7A5200",
+    Role.SERIES_1: "#005A8C",
+    Role.SERIES_2: "#00664B",
+    Role.SERIES_3: "#8F3F6B",
+    Role.SERIES_4: "#665E00",
+    Role.MUTED: "#56606D",
+    Role.BUSY: "#005A8C",
+    Role.WAITING: "#7A5200",
+    Role.LOST: "#A33F00",
 }
-_COLOURS: Final[dict[Look, dict[int, str]]] = {"dark": _DARK, "light": _LIGHT, "contrast": _DARK, "ansi": _DARK}
+_CONTRAST: Final[dict[int, str]] = _DARK | {
+    Role.AXIS: "#C8C8C8",
+    Role.BAND: "#C09A40",
+    Role.DIM: "#B0B0B0",
+    Role.REJECTED: "#C8C8C8",
+    Role.NOMINATED: "#FFB0DC",
+    Role.UNDECIDED: "#FFF45C",
+    Role.OBSERVED: "#33E0B0",
+    Role.CONFIRMED: "#FFC033",
+    Role.KEPT: "#7DCBFF",
+    Role.FAILED: "#FF9A57",
+    Role.INCUMBENT: "#FFC033",
+    Role.SERIES_1: "#7DCBFF",
+    Role.SERIES_2: "#33E0B0",
+    Role.SERIES_3: "#FFB0DC",
+    Role.SERIES_4: "#FFF45C",
+    Role.MUTED: "#D8D8D8",
+    Role.BUSY: "#7DCBFF",
+    Role.WAITING: "#FFC033",
+    Role.LOST: "#FF9A57",
+}
+# Faint rather than "bright black": that one is the background itself in some people's sixteen colours (Solarized).
+_ANSI: Final[dict[int, str]] = {
+    Role.NOMINATED: "magenta",
+    Role.UNDECIDED: "yellow",
+    Role.OBSERVED: "green",
+    Role.CONFIRMED: "yellow",
+    Role.KEPT: "cyan",
+    Role.FAILED: "red",
+    Role.INCUMBENT: "yellow",
+    Role.SERIES_1: "cyan",
+    Role.SERIES_2: "green",
+    Role.SERIES_3: "magenta",
+    Role.SERIES_4: "yellow",
+    Role.BUSY: "cyan",
+    Role.WAITING: "yellow",
+    Role.LOST: "red",
+}
+_FAINT: Final = frozenset({Role.AXIS, Role.BAND, Role.DIM, Role.REJECTED, Role.MUTED})
+_COLOURS: Final[dict[Look, dict[int, str]]] = {"dark": _DARK, "light": _LIGHT, "contrast": _CONTRAST, "ansi": _ANSI}
 _BOLD: Final = frozenset({Role.CURSOR})
 
 
 @functools.lru_cache(maxsize=128)
 def style_of(role: int, look: Look) -> Style:
     """The foreground of a role in a look; BLANK and TEXT take the widget's own."""
-    colour = _COLOURS[look].get(role)
-    return Style(color=colour, bold=True if role in _BOLD else None) if colour else Style.null()
+    if look == "ansi" and role in _FAINT:
+        return Style(dim=True)
+    colour, bold = _COLOURS[look].get(role), True if role in _BOLD else None
+    return Style(color=colour, bold=bold) if colour or bold else Style.null()
 
 
 def sign(role: int, *, plain: bool = False) -> str:

@@ -18,7 +18,7 @@ from core.reduce import apply
 from core.session import SessionFolder
 from core.state import SessionState
 from core.summary import summarise
-from tui.text import clean
+from tui.text import clean, printable
 from tui.view.conversation import ModelTalk
 from tui.view.transcript import fork_words
 from tui.words import clock, model_talk_line, phase_line, run_line, summary_lines, verdict_line
@@ -125,5 +125,5 @@ def _stop(folder: SessionFolder, name: str) -> None:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(printable(line) + "\n")
     sys.stdout.flush()

@@ -45,6 +45,11 @@ def clean_lines(text: str) -> list[str]:
     return [_harmless(line) for line in _split_lines(text)]
 
 
+def printable(line: str) -> str:
+    """A line as it may be printed where there is no screen: harmless, its indentation and columns kept."""
+    return " ".join(clean_lines(line))
+
+
 def _split_lines(text: str) -> list[str]:
     lines = text.replace("\r\n", "\n").split("\n")
     # A lone carriage return overwrites its line in a terminal: what was last written is what is meant.

@@ -493,13 +493,14 @@ _ELSEWHERE = {"home", "experiment", "source", "effects", "view", "sql", "query",
 
 def _named(key: Key) -> str:
     """A key's action in the palette."""
-    says = key.says if key.where in ("everywhere", "time", "panes") else f"{TITLES[key.where]}: {key.says}"
+    says = key.says if key.where in ("everywhere", "terminal", "time", "panes") else f"{TITLES[key.where]}: {key.says}"
     return says[0].upper() + says[1:]
 
 
 def test_every_key_of_the_table_has_its_action() -> None:
     owners = {
         "everywhere": SessionApp,
+        "terminal": SessionApp,
         "time": SessionApp,
         "panes": Dashboard,
         "curve": Curve,

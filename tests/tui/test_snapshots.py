@@ -78,3 +78,18 @@ def test_devices_by_the_space_there_is(
         await shown(pilot, "2", "z", *keys, "j", "l")
 
     assert snap_compare(cluster_of(devices, tmp_path), terminal_size=size, run_before=opened)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+def test_experiments_by_design(snap_compare: Callable[..., bool], tmp_path: Path, size: tuple[int, int]) -> None:
+    async def grouped(pilot: Pilot[None]) -> None:
+        await shown(pilot, "4", "d", "o", "z")
+
+    assert snap_compare(app_of(tmp_path), terminal_size=size, run_before=grouped)
+
+
+def test_experiments_while_a_filter_is_typed(snap_compare: Callable[..., bool], tmp_path: Path) -> None:
+    async def filtered(pilot: Pilot[None]) -> None:
+        await shown(pilot, "4", *"/matrix", "space", *"-kept")
+
+    assert snap_compare(app_of(tmp_path), terminal_size=(120, 40), run_before=filtered)

@@ -264,7 +264,7 @@ def test_the_command_prints_or_writes_the_document(home, capsys, monkeypatch):
     [
         (("silent",), 1, "no conversation with a model (its researcher is 'script')"),
         (("nobody",), 1, "there is no session called 'nobody'"),
-        (("silent", "--format", "csv"), 2, "'csv' is not 'atif'"),
+        (("silent", "--format", "csv"), 2, "'csv' is not one of 'atif', 'source'"),
         (("talk", "--out", "/nowhere/talk.json"), 1, "/nowhere/talk.json: No such file"),
     ],
 )

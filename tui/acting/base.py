@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from textual.app import App
-
 from core.sources import LiveSource, Source
+from tui.look import LookApp
+from tui.text import clean
 
 
-class ActingApp(App[None]):
+class ActingApp(LookApp[None]):
     """An app over one session. `source` is on show: `live` itself, or a replay."""
 
     source: Source
@@ -32,4 +32,4 @@ class ActingApp(App[None]):
     ) -> None:
         """Say something in a corner, in place of what was said before: a stack of answers would hide the panes."""
         self.clear_notifications()
-        self.notify(text, severity=severity, markup=False, timeout=timeout_s)
+        self.notify(clean(text), severity=severity, markup=False, timeout=timeout_s)

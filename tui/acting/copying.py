@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol, runtime_checkable
 
 from tui.acting.base import ActingApp
+from tui.clipboard import sequence
 from tui.text import clean, clean_lines, cut
 
 MOST_BYTES: Final = 74_994
@@ -26,6 +27,11 @@ class Copies(Protocol):
 
 class CopyActions(ActingApp):
     """Copies what the cursor is on."""
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Send a text to the clipboard of the reader's machine, through tmux too. Raises TooMuch."""
+        if self._driver is not None:
+            self._driver.write(sequence(text))
 
     def action_copy(self) -> None:
         """Copy what the cursor is on, and say what it was."""

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import click
 
+from tui.cli.options import screen_options
+
 _COMMANDS: Final = {
     "run": ("tui.cli.run", "Start a session and watch it."),
     "attach": ("tui.cli.watch", "Watch a session that an engine works on."),
@@ -27,6 +29,7 @@ _COMMANDS: Final = {
     "cancel": ("tui.cli.control", "Cancel a run, or the open runs of an experiment or a design."),
     "drain": ("tui.cli.control", "Start nothing new on a device; what runs there finishes."),
     "stop": ("tui.cli.control", "End a session for good."),
+    "config": ("tui.cli.config", "Say how screens look here, and why; --keys lists all keys."),
     "prepare": ("tui.cli.setup", "Prepare a corpus to train on."),
     "doctor": ("tui.cli.setup", "Check what this machine has, and say what is missing."),
 }
@@ -64,6 +67,7 @@ class UserError(Exception):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="autoresearch-tui", message="%(version)s")
+@screen_options
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Autonomous training research in a terminal.
@@ -108,17 +112,17 @@ def _tell(error: Exception) -> int:
     from core.target import TargetError
 
     if isinstance(error, UserError):
-        sys.stderr.write(f"autoresearch-tui: {error}\n")
+        _complain(str(error))
         return error.exit_code
     if isinstance(error, UnknownName):
-        sys.stderr.write(f"autoresearch-tui: {error}\n")
+        _complain(str(error))
         return 2
     if isinstance(error, SessionError | ExecutorError | JournalDamaged | TargetError | EngineGone | SqlError):
-        sys.stderr.write(f"autoresearch-tui: {error}\n")
+        _complain(str(error))
         return 1
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
-        sys.stderr.write(f"autoresearch-tui: {where}{error.strerror}\n")
+        _complain(f"{where}{error.strerror}")
         return 1
     with tempfile.NamedTemporaryFile("w", prefix="autoresearch-", suffix=".log", delete=False) as log:
         traceback.print_exception(error, file=log)
@@ -126,3 +130,9 @@ def _tell(error: Exception) -> int:
         f"autoresearch-tui: an error of this program ({type(error).__name__}); the traceback is in {Path(log.name)}\n"
     )
     return 1
+
+
+def _complain(sentence: str) -> None:
+    from tui.text import printable
+
+    sys.stderr.write(f"autoresearch-tui: {printable(sentence)}\n")

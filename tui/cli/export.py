@@ -38,17 +38,15 @@ def export(session: str, kind: str, experiment: str | None, out: Path | None) ->
         raise click.UsageError("--experiment goes with --format source")
     state = state_of(resolve_session(session))
     text = _source(state, experiment) if kind == "source" else _conversations(state)
-    if out is None:
-        # A file stays as it is; a terminal must not be moved by what a model wrote.
-        shown = "\n".join(clean_lines(text)) if sys.stdout.isatty() else text
-        click.echo(shown, nl=False)
-        return
-    try:
+    if out is not None:
         with out.open("w", encoding="utf-8", newline="") as file:
             file.write(text)
-    except OSError as error:
-        raise UserError(f"{out} could not be written: {error.strerror or error}") from None
-    click.echo(f"written to {out}", err=True)
+        click.echo(f"written to {out}", err=True)
+    elif sys.stdout.isatty():
+        # A terminal must not be moved by what a model wrote; a file or a pipe gets every byte.
+        click.echo("\n".join(clean_lines(text)), nl=False)
+    else:
+        sys.stdout.buffer.write(text.encode())
 
 
 def _conversations(state: SessionState) -> str:

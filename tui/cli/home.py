@@ -7,7 +7,7 @@ import time
 from core.journal import JournalDamaged
 from core.session import SessionError, SessionFolder, all_sessions, resolve_session
 from tui.cli import UserError
-from tui.cli.options import has_screen
+from tui.cli.options import has_screen, no_screen_words
 from tui.create import SIMULATED_HOURS, Asked, new_session
 from tui.screens.home import HomeApp, HomeChoice, HomeRow
 
@@ -16,8 +16,8 @@ def home() -> int:
     """Show the sessions, open the one that is chosen, and come back; returns an exit code."""
     if not has_screen():
         raise UserError(
-            "the home screen needs a terminal; without one 'autoresearch-tui run --executor sim --plain' simulates a "
-            "session, 'autoresearch-tui sessions' lists them, --help shows all commands",
+            f"the home screen needs {no_screen_words()}; without it 'autoresearch-tui run --executor sim --plain' "
+            "simulates a session, 'autoresearch-tui sessions' lists them, --help shows all commands",
             2,
         )
     from sim.mix import DEFAULT_MIX

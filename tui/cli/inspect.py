@@ -17,6 +17,7 @@ from core.session import SessionError, SessionFolder, all_sessions, resolve_sess
 from core.state import SessionState
 from core.summary import Summary, summarise
 from tui.cli.options import json_option, print_json, session_argument
+from tui.text import clean, printable
 from tui.words import analysis_lines, summary_lines
 
 
@@ -35,7 +36,7 @@ def status(session: str, as_json: bool) -> None:
         print_json({**msgspec.to_builtins(summary), "analysis": msgspec.to_builtins(analysis)})
         return
     for line in (*summary_lines(summary), *analysis_lines(analysis)):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 @click.command()
@@ -52,8 +53,8 @@ def sessions(as_json: bool) -> None:
         best = summary.best.confirmed
         shown = (f"{best:.4f}" if best is not None else "-") + (" (simulated)" if summary.simulated else "")
         click.echo(
-            f"{summary.session:<24} {summary.state:<11} {summary.executor:<10} {summary.researcher:<8} "
-            f"{summary.runs.finished:>5} runs  best confirmed {shown}  {summary.id}"
+            f"{clean(summary.session):<24} {summary.state:<11} {clean(summary.executor):<10} "
+            f"{clean(summary.researcher):<8} {summary.runs.finished:>5} runs  best confirmed {shown}  {summary.id}"
         )
 
 
@@ -114,7 +115,7 @@ def _row(folder: SessionFolder) -> tuple[str, Summary] | None:
     try:
         return str(folder.path), summary_of(folder)
     except (SessionError, JournalDamaged) as error:
-        click.echo(f"{folder.path.name}: {error}", err=True)
+        click.echo(printable(f"{folder.path.name}: {error}"), err=True)
         return None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tui.cli.options import Amount, has_screen, plain_option, speed_option
+from tui.cli.options import Amount, has_screen, plain_option, screen_options, speed_option
 
 
 @click.command()
@@ -86,6 +86,7 @@ from tui.cli.options import Amount, has_screen, plain_option, speed_option
 )
 @click.option("--detach", is_flag=True, help="Start it and return at once.")
 @plain_option
+@screen_options
 def run(**asked: Any) -> int:
     """Start a session and watch it.
 

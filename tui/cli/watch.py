@@ -14,7 +14,7 @@ import click
 
 from core.session import SessionFolder, home, resolve_session
 from tui.cli import UserError
-from tui.cli.options import has_screen, plain_option, session_argument
+from tui.cli.options import has_screen, no_screen_words, plain_option, screen_options, session_argument
 
 if TYPE_CHECKING:
     from core.control import Reply
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @session_argument
 @plain_option
+@screen_options
 def attach(session: str, plain: bool) -> int:
     """Watch a session; q leaves it working. With its engine gone the screen is read-only and offers to resume."""
     folder = resolve_session(session)
@@ -32,11 +33,14 @@ def attach(session: str, plain: bool) -> int:
 
 @click.command()
 @session_argument
+@screen_options
 def replay(session: str) -> int:
     """Watch a session again: space plays and pauses, < and > set the speed, H and L seek, , and . step."""
     folder = resolve_session(session)
     if not has_screen():
-        raise UserError("'replay' needs a terminal; 'autoresearch-tui attach --plain' prints the runs as lines", 2)
+        raise UserError(
+            f"'replay' needs {no_screen_words()}; 'autoresearch-tui attach --plain' prints the runs as lines", 2
+        )
     return watch_replay(folder)
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tui.palette import SIGNS, Role
 from tui.raster.ticks import LARGEST, FloatArray
+from tui.terminal import CharsetName
 
-CharsetName = Literal["braille", "blocks", "ascii"]
 IntArray = npt.NDArray[np.int64]
 Span = tuple[str, int]
 

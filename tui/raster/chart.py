@@ -10,8 +10,9 @@ import numpy as np
 from rich.cells import cell_len
 
 from tui.palette import Role, sign
-from tui.raster.braille import CharsetName, Layer, Raster, Window, blank, rasterise
+from tui.raster.braille import Layer, Raster, Window, blank, rasterise
 from tui.raster.ticks import FloatArray, duration, labels, ticks, time_ticks
+from tui.terminal import CharsetName
 from tui.text import cut
 
 XAxis = Literal["run", "time", "device", "share"]

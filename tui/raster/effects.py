@@ -10,9 +10,10 @@ import numpy as np
 from rich.cells import cell_len
 
 from tui.palette import SERIES, Role
-from tui.raster.braille import CharsetName, Line, Raster, Window, blank, rasterise
+from tui.raster.braille import Line, Raster, Window, blank, rasterise
 from tui.raster.chart import put
 from tui.raster.ticks import LARGEST, labels, robust_range, ticks
+from tui.terminal import CharsetName
 from tui.text import cut
 
 Estimate = tuple[float, float, float]

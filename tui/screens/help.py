@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -13,7 +13,8 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from tui.bindings import KEYS, TITLES, Where, places_in
+from tui.bindings import KEYS, TITLES, Key, Where, places_in
+from tui.look import LookApp
 
 _KEY_CELLS = 14
 
@@ -35,7 +36,8 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """One scrolling text."""
         with VerticalScroll(classes="help"):
-            yield Static(help_text(self._places))
+            assert isinstance(self.app, LookApp)
+            yield Static(help_text(self._places, self.app.shown))
 
 
 def places_of(screen: Screen[Any], focused: Widget | None) -> list[Where]:
@@ -45,11 +47,11 @@ def places_of(screen: Screen[Any], focused: Widget | None) -> list[Where]:
     return list(dict.fromkeys([*near, *TITLES]))
 
 
-def help_text(places: Sequence[Where]) -> Text:
-    """All keys by place."""
+def help_text(places: Sequence[Where], shown: Callable[[Key], str]) -> Text:
+    """All keys by place, written as `shown` has them."""
     text = Text()
     for where in places:
-        _section(text, TITLES[where], [(key.shown, key.says) for key in KEYS if key.where == where])
+        _section(text, TITLES[where], [(shown(key), key.says) for key in KEYS if key.where == where])
     _section(text, "Always", [("tab", "next pane"), ("ctrl+p", "all commands by name")])
     return text
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Final, Literal, NamedTuple
 
-from tui.terminal import TICKS_HZ  # noqa: F401  before textual, which reads its settings at import
-
-# isort: split
 from rich.text import Text
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.widgets import Footer
 
 from tui.bindings import bindings_for
-from tui.look import look_of
+from tui.look import LookApp, look_of
 from tui.palette import Role, style_of
+from tui.terminal import Settings
 from tui.view.words import count_words, score_words
 from tui.widgets.virtual_table import Column, ListRows, TableView, VirtualTable
 
@@ -52,19 +50,20 @@ _COLUMNS: Final = (
 )
 
 
-class HomeApp(App[HomeChoice]):
+class HomeApp(LookApp[HomeChoice]):
     """Lists sessions, newest first, below the offer of a new one; leaves with a choice or with none.
 
     Args:
         rows: the sessions.
         offer: what Enter starts: its devices and how long it simulates, in words.
+        settings: how the person wants it to look; None: the settings of this process.
     """
 
     CSS_PATH = "../app.tcss"
     BINDINGS: ClassVar[list[BindingType]] = bindings_for("home")
 
-    def __init__(self, rows: Sequence[HomeRow], offer: tuple[str, str]) -> None:
-        super().__init__()
+    def __init__(self, rows: Sequence[HomeRow], offer: tuple[str, str], settings: Settings | None = None) -> None:
+        super().__init__(settings)
         self._rows, self._offer = rows, offer
 
     def compose(self) -> ComposeResult:

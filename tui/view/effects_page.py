@@ -9,9 +9,10 @@ from rich.cells import cell_len
 
 from core.analysis.words import gain
 from tui.palette import Role
-from tui.raster.braille import CharsetName, Raster, blank
+from tui.raster.braille import Raster, blank
 from tui.raster.chart import put
 from tui.raster.effects import put_bar, put_interval, two_lines
+from tui.terminal import CharsetName
 from tui.text import cut, wrap
 from tui.view.effects import EffectLine, EffectsView, PairLine, reach_of
 

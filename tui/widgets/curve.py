@@ -13,10 +13,11 @@ from textual.strip import Strip
 
 from tui.bindings import Where, bindings_for
 from tui.palette import Role
-from tui.raster.braille import CharsetName, Window
+from tui.raster.braille import Window
 from tui.raster.chart import Chart, draw_chart, frame_of
 from tui.raster.ticks import FloatArray, robust_range
 from tui.raster.window import holding, panned, shifted, spanning, zoomed
+from tui.terminal import CharsetName
 from tui.view.curve import CurveView
 from tui.view.curve_chart import AXES, FOCUSES, Sight, chart_of, fitted, full_window, legend, xs_of
 from tui.widgets.lines import LineWidget, strip_of

@@ -14,7 +14,8 @@ from textual.strip import Strip
 from tui.bindings import Where, bindings_for
 from tui.messages import DrainWanted
 from tui.palette import Role
-from tui.raster.braille import CharsetName, Span
+from tui.raster.braille import Span
+from tui.terminal import CharsetName
 from tui.view.device_groups import Groups, groups_of
 from tui.view.device_layout import LEVELS, Shape, Wanted, layout_for
 from tui.view.device_lines import exactly

@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.strip import Strip
 
 from tui.bindings import Where, bindings_for
-from tui.raster.braille import CharsetName
+from tui.terminal import CharsetName
 from tui.view.effects import EffectsView, Key
 from tui.view.effects_page import Look, boxes_of, design_at, page_of, pair_at
 from tui.widgets.lines import LineWidget, strip_of

@@ -13,7 +13,8 @@ from textual.widget import Widget
 
 from tui.look import charset_of, look_of
 from tui.palette import Look, Role, sign, style_of
-from tui.raster.braille import CharsetName, Span
+from tui.raster.braille import Span
+from tui.terminal import CharsetName
 
 
 class LineWidget(Widget, can_focus=True):
@@ -26,10 +27,10 @@ class LineWidget(Widget, can_focus=True):
     DEFAULT_CSS = """
     LineWidget {
         height: 1fr;
-        border: round $surface-lighten-2;
+        border: round $border-blurred;
         border-title-color: $text-muted;
         border-subtitle-color: $text-muted;
-        &:focus { border: round $accent; border-title-color: $text; }
+        &:focus { border: heavy $border; border-title-color: $text; }
     }
     """
 

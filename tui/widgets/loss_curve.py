@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from textual.strip import Strip
 
-from tui.raster.braille import CharsetName
 from tui.raster.chart import draw_chart
+from tui.terminal import CharsetName
 from tui.view.loss import LossView, loss_chart, loss_legend
 from tui.widgets.lines import LineWidget, strip_of
 

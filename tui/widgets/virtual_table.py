@@ -18,7 +18,7 @@ from textual.strip import Strip
 
 from tui.bindings import Where, bindings_for
 from tui.look import charset_of
-from tui.raster.braille import CharsetName
+from tui.terminal import CharsetName
 from tui.text import clean, fit
 
 Cell = str | Text
@@ -114,11 +114,11 @@ class VirtualTable(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     VirtualTable {
         height: 1fr;
-        border: round $surface-lighten-2;
+        border: round $border-blurred;
         border-title-color: $text-muted;
         scrollbar-size-horizontal: 1;
         scrollbar-size-vertical: 1;
-        &:focus { border: round $accent; border-title-color: $text; }
+        &:focus { border: heavy $border; border-title-color: $text; }
         & > .virtual-table--header { text-style: bold; color: $foreground; background: transparent; }
         & > .virtual-table--cursor { background: $block-cursor-blurred-background; }
         &:focus > .virtual-table--cursor { background: $block-cursor-background; color: $block-cursor-foreground; }
