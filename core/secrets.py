@@ -15,6 +15,9 @@ import msgspec
 PREFIXES = ("ANTHROPIC_",)
 """Names of environment variables that a model's client reads; any of them may hold a key."""
 
+KEY_NAMES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+"""Those that hold one."""
+
 _PR_SET_DUMPABLE = 4  # prctl(2)
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,10 @@ from core.events import Limits
 
 _LOCK_TRIES = 10
 _LOCK_PAUSE_S = 0.02
+_TRASH = ".trash-"
+"""How the names of folders begin that are being deleted."""
+_BLOCK_BYTES = 512
+"""The unit of st_blocks, whatever the file system's own blocks are (stat(2))."""
 _MAX_SOCKET_PATH_BYTES = 100
 """Unix socket paths end at 108 bytes; the rest is a margin for the kernel's terminator and our suffix."""
 
@@ -110,6 +115,11 @@ class SessionFolder:
         return self.path / "engine.json"
 
     @property
+    def figures_path(self) -> Path:
+        """The session's figures as long as nobody works on it (see core.figures)."""
+        return self.path / "figures.json"
+
+    @property
     def log_path(self) -> Path:
         """What the engine and its helpers print."""
         return self.path / "engine.log"
@@ -133,7 +143,8 @@ class SessionFolder:
         except FileNotFoundError:
             raise SessionError(f"{self.path} holds no session: session.json is missing") from None
         except (msgspec.DecodeError, OSError) as error:
-            raise SessionError(f"{self.meta_path} cannot be read ({error}); restore it or remove the folder") from None
+            why = error.strerror if isinstance(error, OSError) else error
+            raise SessionError(f"{self.meta_path} cannot be read ({why}); restore it or delete the session") from None
 
     def engine(self) -> EngineInfo | None:
         """Facts of the engine that holds or last held the session, or None."""
@@ -211,14 +222,30 @@ def sessions_dir() -> Path:
 def all_sessions() -> list[SessionFolder]:
     """Every folder with a session.json, oldest first (by creation, then id)."""
     found: list[tuple[float, str, SessionFolder]] = []
-    for path in sessions_dir().glob("*/session.json"):
-        folder = SessionFolder(path.parent)
+    for folder in session_folders():
+        if not os.path.lexists(folder.meta_path):
+            continue
         try:
             created_unix_s = folder.config().created_unix_s
         except SessionError:
-            created_unix_s = path.stat().st_mtime
-        found.append((created_unix_s, path.parent.name, folder))
+            created_unix_s = folder.meta_path.lstat().st_mtime
+        found.append((created_unix_s, folder.path.name, folder))
     return [folder for _, _, folder in sorted(found, key=lambda item: item[:2])]
+
+
+def session_folders() -> list[SessionFolder]:
+    """Every folder that is or was a session's, damaged ones too, by id; what is being deleted is none of them.
+
+    Raises SessionError where they cannot be listed.
+    """
+    try:
+        with os.scandir(sessions_dir()) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise SessionError(f"{sessions_dir()} cannot be listed: {error.strerror}") from None
+    return [SessionFolder(sessions_dir() / name) for name in names]
 
 
 def resolve_session(name: str = "last") -> SessionFolder:
@@ -270,6 +297,58 @@ def create_session(config: SessionConfig, fill_target: Callable[[Path], None]) -
         shutil.rmtree(path, ignore_errors=True)  # half a session is none
         raise
     return folder
+
+
+def delete_session(folder: SessionFolder) -> None:
+    """Remove a session's folder, whole or damaged. It loses its name at once, so that half of it never looks like one.
+
+    Raises:
+        SessionError: an engine works on it, it is gone, or it cannot be removed.
+    """
+    if folder.engine_alive():
+        raise SessionError(f"an engine works on session {_name_of(folder)}: stop it before you delete it")
+    trash = folder.path.with_name(f"{_TRASH}{folder.path.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        with contextlib.ExitStack() as held:
+            with contextlib.suppress(OSError):  # where no lock can be had, no engine can have it either
+                held.enter_context(folder.lock())
+            folder.path.rename(trash)
+    except OSError as error:
+        raise SessionError(f"{folder.path} cannot be deleted: {error.strerror}") from None
+    left = empty_trash()
+    if trash in left:
+        raise SessionError(f"the session is deleted, but some of its files cannot be removed: see {trash}")
+
+
+def empty_trash() -> list[Path]:
+    """Remove what deleting left behind when it was cut short; returns the folders that resist."""
+    try:
+        trash = [path for path in sessions_dir().iterdir() if path.name.startswith(_TRASH)]
+    except OSError:
+        return []
+    for path in trash:
+        if path.is_symlink():
+            path.unlink(missing_ok=True)
+            continue
+        for below, folders, _ in os.walk(path):
+            for name in (".", *folders):  # a folder that was made read-only keeps its files
+                with contextlib.suppress(OSError):
+                    Path(below, name).chmod(0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    return [path for path in trash if os.path.lexists(path)]
+
+
+def disk_bytes(path: Path) -> int:
+    """What a folder takes on its disk; what cannot be looked into counts nothing."""
+    total, folders = 0, [path]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK_BYTES
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry.path))
+    return total
 
 
 def check_name(name: str) -> None:

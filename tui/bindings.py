@@ -26,6 +26,7 @@ Where = Literal[
     "query",
     "schema",
     "home",
+    "form",
 ]  # in the order of the help screen
 
 TITLES: Final[dict[Where, str]] = {
@@ -47,6 +48,7 @@ TITLES: Final[dict[Where, str]] = {
     "query": "Query",
     "schema": "Tables",
     "home": "List of sessions",
+    "form": "New session",
 }
 """What each place is called on the help screen. A screen or widget with keys of its own says its place as `PLACE`."""
 
@@ -190,8 +192,22 @@ KEYS: Final = (
     Key("newer", "ctrl+down,alt+down", "walk(1)", "the query after", "query"),
     Key("unfold", "o,l,right", "unfold(True)", "show the columns", "schema"),
     Key("fold", "h,left", "unfold(False)", "hide the columns", "schema"),
-    Key("replay", "r", "replay", "replay from the start", "home", footer="replay"),
-    Key("quit", "q,escape", "quit", "leave", "home", footer="leave"),
+    Key("new", "n", "new", "a new session", "home", footer="new"),
+    Key("replay", "space", "replay", "replay from the start", "home", footer="replay"),
+    Key("resume", "r", "resume", "resume: engine gone, or paused", "home", footer="resume"),
+    Key("delete", "D,delete", "delete", "delete a session for good", "home", footer="delete"),
+    Key("filter", "slash", "filter", "filter by words of a row", "home", footer="filter"),
+    Key("order", "o", "order", "next sort order", "home", footer="sort"),
+    Key("reverse", "O", "reverse", "reverse the order", "home"),
+    Key("help", "question_mark", "help", "help", "home", footer="help"),
+    Key("quit", "q,escape", "leave", "leave; a filter goes first", "home", footer="leave"),
+    Key("start", "enter", "start", "start the session", "form", footer="start"),
+    Key("next", "down,tab", "move(1)", "next field", "form", footer="field"),
+    Key("previous", "up,shift+tab", "move(-1)", "field before", "form"),
+    Key("left", "left", "choose(-1)", "choice before", "form"),
+    Key("right", "right,space", "choose(1)", "next choice", "form", footer="choice"),
+    Key("help", "f1", "help", "help", "form", footer="help"),
+    Key("back", "escape", "back", "back to the list", "form", footer="back"),
 )
 
 

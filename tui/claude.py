@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from core.secrets import split_environment
+from core.secrets import KEY_NAMES, split_environment
 from tui.cli import UserError
 
 if TYPE_CHECKING:
@@ -109,12 +109,15 @@ def _endpoint(asked: str | None, secrets: Mapping[str, str]) -> str:
             f"{text!r} is no endpoint: give 'sim', or the base URL of a server that speaks the Messages API, such as "
             "http://localhost:11434",
             2,
+            about="claude_endpoint",
         )
     if url.username or url.password:
-        raise UserError("a URL with a password in it would be kept in the session: set ANTHROPIC_AUTH_TOKEN instead", 2)
-    has_key = any(secrets.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"))
+        sentence = "a URL with a password in it would be kept in the session: set ANTHROPIC_AUTH_TOKEN instead"
+        raise UserError(sentence, 2, about="claude_endpoint")
+    has_key = any(map(secrets.get, KEY_NAMES))
     if url.scheme == "http" and url.hostname not in LOOPBACK and has_key:
-        raise UserError(f"{text} would be sent your API key in the clear: use https, or unset ANTHROPIC_API_KEY", 2)
+        sentence = f"{text} would be sent your API key in the clear: use https, or unset ANTHROPIC_API_KEY"
+        raise UserError(sentence, 2, about="claude_endpoint")
     return text
 
 
@@ -127,7 +130,7 @@ def _cap(asked: Asked, model: str) -> float | None:
     try:
         price = Prices.load(home()).price_of(model)
     except PriceError as error:
-        raise UserError(str(error)) from None
+        raise UserError(str(error), about="max_usd") from None
     unpriced = model if price is None else asked.fallback_model
     if asked.max_usd is None and price is None:
         return None
@@ -137,6 +140,7 @@ def _cap(asked: Asked, model: str) -> float | None:
             f"nothing is known of what {unpriced} costs, so --max-usd cannot hold: {instead}, or write the price into "
             f"{home() / 'prices.json'} (docs/claude.md)",
             2,
+            about="max_usd",
         )
     return DEFAULT_USD if asked.max_usd is None else asked.max_usd
 
@@ -144,7 +148,8 @@ def _cap(asked: Asked, model: str) -> float | None:
 def _check_name(model: str) -> None:
     """Whether it can be a model's id. Raises UserError."""
     if not (model.isprintable() and 0 < len(model) <= _MOST_NAME_CHARS and model.strip(".") and " " not in model):
-        raise UserError(f"{model[:60]!r} is no model's name: give its id at the endpoint, such as claude-opus-5-5", 2)
+        sentence = f"{model[:60]!r} is no model's name: give its id at the endpoint, such as claude-opus-5-5"
+        raise UserError(sentence, 2, about="model")
 
 
 def _check_effort(settings: Any) -> None:
@@ -155,15 +160,16 @@ def _check_effort(settings: Any) -> None:
         if known.known:
             known.effort_or_default(settings.effort)
     except ValueError as error:
-        raise UserError(str(error), 2) from None
+        raise UserError(str(error), 2, about="effort") from None
 
 
 def _check_key(secrets: Mapping[str, str], endpoint: str) -> None:
-    if endpoint or any(secrets.get(name) for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")):
+    if endpoint or any(map(secrets.get, KEY_NAMES)):
         return
     raise UserError(
         "the Claude researcher needs a key: set ANTHROPIC_API_KEY, try it without one by --claude-endpoint sim, or use "
-        "--researcher builtin, which needs none"
+        "--researcher builtin, which needs none",
+        about="claude_endpoint",
     )
 
 
@@ -180,6 +186,7 @@ async def _check_endpoint(settings: Any, secrets: Mapping[str, str]) -> None:
         if failed.kind in ("rate_limited", "overloaded", "server_error"):
             return
         where = settings.endpoint or "the Claude API"
-        raise UserError(f"{where} cannot be used: {blocking_sentence(failed.kind, failed.reason)}") from None
+        sentence = f"{where} cannot be used: {blocking_sentence(failed.kind, failed.reason)}"
+        raise UserError(sentence, about="claude_endpoint") from None
     finally:
         await client.close()

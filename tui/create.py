@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -22,6 +24,7 @@ from core.version import installed_version
 from tui.claude import research_options
 from tui.cli import UserError
 from tui.cli.options import absolute
+from tui.progress import Tell, progress
 
 _PROBE: Final = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('torch') else 3)"
 SIMULATED_HOURS: Final = 8.0
@@ -30,6 +33,10 @@ _SEEDS: Final = 10_000
 _WATCH_S: Final = 150.0
 """How long watching a whole simulated session should take: long enough to see it, short enough to stay."""
 _PACED_WITHOUT_LIMIT: Final = 200.0
+
+
+Show = Callable[[str], AbstractContextManager[Tell]]
+"""Opens a display of progress by its label."""
 
 
 class Asked(msgspec.Struct, kw_only=True, frozen=True):
@@ -85,8 +92,12 @@ class _Place(msgspec.Struct, kw_only=True, frozen=True):
     title: str
 
 
-def new_session(asked: Asked) -> SessionFolder:
+def new_session(asked: Asked, show: Show = progress) -> SessionFolder:
     """Check everything that can be checked before, then make the session's folder.
+
+    Args:
+        asked: by whom, where, how much.
+        show: shows how far something is that takes long.
 
     Raises:
         UserError, UnknownName, ExecutorError, TargetError, SessionError: one sentence for the person.
@@ -96,7 +107,7 @@ def new_session(asked: Asked) -> SessionFolder:
     research = research_options(asked)
     now_s = time.time()
     seed = asked.seed if asked.seed is not None else secrets.randbelow(_SEEDS)
-    place = _simulated(asked, seed) if asked.executor == "sim" else _real(asked, now_s)
+    place = _simulated(asked, seed) if asked.executor == "sim" else _real(asked, now_s, show)
     overrides = known_overrides(target_dir / "train.py", place.profile.overrides)
     read_source(target_dir / "train.py", overrides)
     program = read_program(absolute(asked.program) if asked.program else find_program(target_dir))
@@ -136,26 +147,28 @@ def check_python(asked: str | None) -> str:
     """The interpreter that trains, with torch in it. Raises UserError."""
     python = str(absolute(asked)) if asked else sys.executable
     if shutil.which(python) is None:
-        raise UserError(f"there is no Python at {python}: give one with --train-python PATH")
+        raise UserError(f"there is no Python at {python}: give one with --train-python PATH", about="train_python")
     try:
         probe = subprocess.run([python, "-P", "-c", _PROBE], capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UserError(f"the Python at {python} does not run ({type(error).__name__}): give another one") from None
+        sentence = f"the Python at {python} does not run ({type(error).__name__}): give another one"
+        raise UserError(sentence, about="train_python") from None
     if probe.returncode != 0:
         raise UserError(
             f"torch is not installed in {python}: install 'autoresearch-tui[train]' there, or name a Python that has "
-            "it with --train-python PATH; '--executor sim' needs none"
+            "it with --train-python PATH; '--executor sim' needs none",
+            about="train_python",
         )
     return python
 
 
-def _real(asked: Asked, now_s: float) -> _Place:
+def _real(asked: Asked, now_s: float, show: Show) -> _Place:
     """Where training is real: it needs torch and a corpus."""
     if asked.speed is not None or asked.faults is not None:
         raise UserError("--speed and --faults belong to a simulated session: add --executor sim", 2)
     python = check_python(asked.train_python)
     profile = _real_profile(asked)
-    corpus_dir, corpus_sha256 = _corpus(asked.corpus)
+    corpus_dir, corpus_sha256 = _corpus(asked.corpus, show)
     return _Place(
         profile=profile,
         python=python,
@@ -179,9 +192,12 @@ def _simulated(asked: Asked, seed: int) -> _Place:
     faults = asked.faults or "default"
     try:
         mix = parse_mix(gpus)
+    except ExecutorError as error:
+        raise UserError(str(error), 2, about="gpus") from None
+    try:
         parse_faults(faults)
     except ExecutorError as error:
-        raise UserError(str(error), 2) from None
+        raise UserError(str(error), 2, about="faults") from None
     python = check_python(asked.train_python) if asked.train_python else sys.executable
     profiler = Profiler.find(python, Path(), confined_only=asked.researcher != "builtin")
     unlimited = asked.hours is None and asked.runs is None and asked.gpu_hours is None
@@ -223,7 +239,7 @@ def _check_names(asked: Asked) -> None:
     if asked.name:
         check_name(asked.name)
         if asked.name in _taken():
-            raise UserError(f"there is a session called {asked.name} already; choose another --name", 2)
+            raise UserError(f"there is a session called {asked.name} already; choose another --name", 2, about="name")
 
 
 def _real_profile(asked: Asked) -> Profile:
@@ -237,21 +253,21 @@ def _real_profile(asked: Asked) -> Profile:
     return choose_profile(slots[0].kind, smallest_mb)
 
 
-def _corpus(asked: str | None) -> tuple[Path, str]:
+def _corpus(asked: str | None, show: Show) -> tuple[Path, str]:
     """The corpus to train on, prepared now if it is the default one and missing. Raises UserError."""
     from tui.corpus import corpus_path, prepare, read_meta
-    from tui.progress import progress
 
     if asked is not None:
         folder = absolute(asked)
         meta = read_meta(folder)
         if meta is None:
-            raise UserError(f"{folder} is no prepared corpus; make one with 'autoresearch-tui prepare --out {folder}'")
+            sentence = f"{folder} is no prepared corpus; make one with 'autoresearch-tui prepare --out {folder}'"
+            raise UserError(sentence, about="corpus")
         return folder, str(meta["sha256"])
     folder = corpus_path()
     meta = read_meta(folder)
     if meta is None:
-        with progress("preparing the corpus from this Python's standard library (once)") as tell:
+        with show("preparing the corpus from this Python's standard library (once)") as tell:
             meta = prepare(folder, None, 256, tell)
     return folder, str(meta["sha256"])
 

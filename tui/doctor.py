@@ -7,13 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 import core
 from core.executor import ExecutorError
+from core.secrets import KEY_NAMES
 from core.session import home
 from core.target import TargetError, locate_target
 from tui.cli import UserError
@@ -31,19 +33,24 @@ class Row(msgspec.Struct, frozen=True):
     fix: str = ""
 
 
-def examine(train_python: str | None) -> list[Row]:
-    """Run every check; none of them changes anything."""
-    return [
-        _python(),
-        _core(),
-        _target(),
-        _home(),
-        _torch(train_python),
-        _devices(),
-        _corpus(),
-        _sandbox(),
-        _detach(),
-    ]
+TRAINING: Final = frozenset({"torch", "devices", "corpus", "sandbox"})
+"""Checks that matter only where training is real."""
+MODEL: Final = frozenset({"model key"})
+"""Checks that matter only where the researcher is a model."""
+
+
+def examine(train_python: str | None) -> Iterator[Row]:
+    """Run the checks one after the other, each when it is asked for; none of them changes anything."""
+    yield _python()
+    yield _core()
+    yield _target()
+    yield _home()
+    yield _torch(train_python)
+    yield _devices()
+    yield _corpus()
+    yield _sandbox()
+    yield _model_key(os.environ)
+    yield _detach()
 
 
 def _python() -> Row:
@@ -132,6 +139,15 @@ def _sandbox() -> Row:
         fix = "allow unprivileged user namespaces, or accept the tier `unconfined`"
         return Row("warn", "sandbox", f"bubblewrap does not work here ({last})", fix)
     return Row("ok", "sandbox", "bubblewrap works")
+
+
+def _model_key(environment: Mapping[str, str]) -> Row:
+    """Whether a model's client finds a key; what it is stays unsaid."""
+    found = [name for name in KEY_NAMES if environment.get(name)]
+    if found:
+        return Row("ok", "model key", f"{found[0]} is set")
+    fix = f"set {KEY_NAMES[0]} before you start; a simulated model and the builtin researcher need none"
+    return Row("warn", "model key", f"neither {' nor '.join(KEY_NAMES)} is set", fix)
 
 
 def _detach() -> Row:

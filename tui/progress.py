@@ -18,6 +18,11 @@ _STEPS: Final = 1000
 @contextlib.contextmanager
 def progress(label: str) -> Iterator[Tell]:
     """Show how far something is; `label` names it."""
+    if not sys.stderr.isatty():
+        said = [""]
+        yield lambda _fraction, words="": said.__setitem__(0, words)
+        click.echo(f"{label}: {said[0]}" if said[0] else label, err=True)
+        return
     with click.progressbar(
         length=_STEPS, label=label, file=sys.stderr, item_show_func=lambda words: words or "", width=24
     ) as bar:

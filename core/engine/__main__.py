@@ -30,6 +30,7 @@ from core.engine.recorder import Recorder
 from core.engine.server import ControlServer
 from core.events import Command, SessionStarted, Target
 from core.executor import ExecutorConfig, ExecutorError
+from core.figures import figures_of, keep_figures, stamp_of
 from core.fork import fold_checked
 from core.journal import DiskFull, Journal, JournalBroken, JournalDamaged
 from core.projection.client import Projection, ProjectionFailed
@@ -126,6 +127,7 @@ async def _live(folder: SessionFolder, engine: Engine, *, stop: bool) -> int:
         await server.close()
         try:
             engine.recorder.close()
+            keep_figures(folder, figures_of(engine.state, engine_alive=False), stamp_of(folder))
         finally:
             await projection.close()
             folder.write(folder.engine_path, _info(""))

@@ -20,6 +20,7 @@ from core.control import COMMANDS, MAX_LINE_BYTES, Reply, Request
 from core.engine.commands import promise, refusal
 from core.engine.loop import Engine
 from core.events import Command
+from core.figures import figures_of
 
 _IDLE_S = 60.0
 _FASTEST_PACE = 6400.0
@@ -108,6 +109,8 @@ class ControlServer:
             return self._reply(ok=True, text=await self._publish())
         if asked.verb == "speed":
             return self._set_speed(asked.arg)
+        if asked.verb == "figures":
+            return self._reply(ok=True, text=self._figures())
         if asked.verb in ("hello", "ping"):
             return self._reply(ok=True, text=self._engine.state.status)
         return self._reply(ok=False, text=f"this engine does not know the verb {asked.verb!r}")
@@ -125,6 +128,9 @@ class ControlServer:
         self._engine.take(Command(client=asked.client, verb=asked.verb, arg=asked.arg))
         await self._engine.recorder.durable()
         return self._reply(ok=True, text=words)
+
+    def _figures(self) -> str:
+        return msgspec.json.encode(figures_of(self._engine.state, engine_alive=True)).decode()
 
     def _set_speed(self, arg: str) -> Reply:
         """Pace a simulated session; how fast it is watched is no part of it, so nothing is journalled."""

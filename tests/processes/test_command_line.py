@@ -310,8 +310,9 @@ def test_one_broken_session_folder_does_not_hide_the_others(home):
     (broken / "session.json").mkdir(parents=True)
     done = call("sessions", "--json", home=home)
     assert done.returncode == 0
-    assert [row["session"] for row in json.loads(done.stdout)] == ["good"]
-    assert "id-broken" in done.stderr
+    rows = {row["session"]: row for row in json.loads(done.stdout)}
+    assert rows.keys() == {"good", "id-broken"}
+    assert rows["id-broken"]["state"] == "damaged"
     assert call("status", "good", home=home).returncode == 0
 
 

@@ -25,7 +25,8 @@ from tui.bindings import KEYS, TITLES, Key
 from tui.screens.dashboard import Dashboard
 from tui.screens.effects import EffectsScreen
 from tui.screens.experiment import ExperimentScreen
-from tui.screens.home import HomeApp, HomeChoice, HomeRow
+from tui.screens.home import HomeScreen
+from tui.screens.new_session import NewSession
 from tui.screens.source import SourceScreen
 from tui.screens.sql import SqlScreen
 from tui.widgets.curve import Curve
@@ -147,7 +148,7 @@ def _fast_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("textual._wait.SLEEP_IDLE", 0.001)
 
 
-def text_of(app: SessionApp | HomeApp) -> str:
+def text_of(app: SessionApp) -> str:
     """What stands on the screen, line by line."""
     return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
 
@@ -487,7 +488,7 @@ async def test_every_command_of_the_palette_can_be_called(tmp_path: Path) -> Non
         assert app.source.mode == "replay"
 
 
-_ELSEWHERE = {"home", "experiment", "source", "effects", "view", "sql", "query", "schema"}
+_ELSEWHERE = {"home", "form", "experiment", "source", "effects", "view", "sql", "query", "schema"}
 """Places that are not on the first screen of a session."""
 
 
@@ -516,7 +517,8 @@ def test_every_key_of_the_table_has_its_action() -> None:
         "sql": SqlScreen,
         "query": SqlEditor,
         "schema": SchemaList,
-        "home": HomeApp,
+        "home": HomeScreen,
+        "form": NewSession,
     }
     for key in KEYS:
         assert hasattr(owners[key.where], f"action_{key.action.partition('(')[0]}")
@@ -614,38 +616,6 @@ async def test_a_failure_of_the_screen_names_the_file_with_the_details(tmp_path:
     with pytest.raises(ZeroDivisionError):
         await fail()
     assert "ZeroDivisionError" in crash_log.read_text()
-
-
-OFFER = ("13xH100,3xH200", "8 h")
-
-
-async def test_home_lists_sessions_and_returns_the_choice() -> None:
-    rows = [
-        HomeRow("s-2", "mar6", "running", live=True, runs=12, best=0.98, created="2026-03-06 10:00"),
-        HomeRow("s-1", "mar5 [x]", "ended", live=False, runs=910, best=None, created="2026-03-05 10:00"),
-    ]
-    app = HomeApp(rows, OFFER)
-    async with app.run_test(size=NARROW) as pilot:
-        shown = text_of(app)
-        assert "mar6" in shown
-        assert "mar5 [x]" in shown
-        assert "0.9800" in shown
-        await pilot.press("j", "j", "r")
-    assert app.return_value == HomeChoice("s-1", "replay")
-    app = HomeApp(rows, OFFER)
-    async with app.run_test(size=NARROW) as pilot:
-        await pilot.press("j", "enter")
-    assert app.return_value == HomeChoice("s-2", "attach")
-
-
-@pytest.mark.parametrize("rows", [[], [HomeRow("s-1", "mar5", "ended", live=False, runs=1, best=None, created="")]])
-async def test_home_offers_a_simulated_session_first_and_enter_starts_it(rows: list[HomeRow]) -> None:
-    app = HomeApp(rows, OFFER)
-    async with app.run_test(size=NARROW) as pilot:
-        await reads(app, pilot, "new: 13xH100,3xH200")
-        assert "simulated" in text_of(app)
-        await pilot.press("r", "enter")
-    assert app.return_value == HomeChoice("", "start")
 
 
 async def test_the_table_keeps_its_row_while_new_ones_arrive(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,12 @@ from textual.pilot import Pilot
 
 from core.events import DeviceLost
 from core.sources import LiveSource
+from tests.support.homes import FakeDeeds, FixedSessions, seen
 from tests.support.story import Story, session, write_journal
 from tui.app import SessionApp
+from tui.doctor import Row
+from tui.screens.home import HomeApp
+from tui.view.form import Facts
 
 
 def app_of(folder: Path) -> SessionApp:
@@ -43,6 +48,54 @@ def test_one_experiment_in_full(snap_compare: Callable[..., bool], tmp_path: Pat
         await shown(pilot, "4", "enter")
 
     assert snap_compare(app_of(tmp_path), terminal_size=(120, 40), run_before=opened)
+
+
+def home_app() -> HomeApp:
+    sessions = FixedSessions(
+        seen("mar7", experiments=9, live=True, ended=False, executor="sim", simulated=True),
+        seen("mar6-a-rather-long-name-of-a-session", experiments=30, size=1_234_000_000),
+        seen("mar5", summary=None, fault="incomplete", trouble="session.json is missing", size=8_192),
+        seen("mar4", summary=None, size=None),
+    )
+    doctor = (
+        Row("fail", "torch", "torch is not installed in /usr/bin/python3", "install 'autoresearch-tui[train]' there"),
+        Row("ok", "devices", "1 (H100-80GB)"),
+    )
+    facts = Facts(("local", "sim"), ("builtin", "claude"), planned=("kubernetes",), python="/usr/bin/python3")
+    return HomeApp(sessions, FakeDeeds(*doctor), facts)
+
+
+@pytest.fixture
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_utc")
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+def test_the_sessions_there_are(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
+    async def chosen(pilot: Pilot[None]) -> None:
+        await pilot.press("j", "j")
+        for _ in range(3):
+            await pilot.pause()
+
+    assert snap_compare(home_app(), terminal_size=size, run_before=chosen)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+def test_a_new_session(snap_compare: Callable[..., bool], size: tuple[int, int]) -> None:
+    async def refused(pilot: Pilot[None]) -> None:
+        await pilot.press("n", "right", "down", "right", "down", "down", "down", "down", "down", *"many", "enter")
+        screen = pilot.app.screen
+        while "torch" not in "".join(strip.text for strip in screen._compositor.render_strips()):
+            await pilot.pause(0.01)
+        for _ in range(5):
+            await pilot.pause()
+
+    assert snap_compare(home_app(), terminal_size=size, run_before=refused)
 
 
 def cluster_of(devices: int, folder: Path) -> SessionApp:

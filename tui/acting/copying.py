@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import os
 from typing import Final, Protocol, runtime_checkable
 
 from tui.acting.base import ActingApp
-from tui.clipboard import sequence
 from tui.text import clean, clean_lines, cut
 
 MOST_BYTES: Final = 74_994
@@ -29,9 +30,15 @@ class CopyActions(ActingApp):
     """Copies what the cursor is on."""
 
     def copy_to_clipboard(self, text: str) -> None:
-        """Send a text to the clipboard of the reader's machine, through tmux too. Raises TooMuch."""
-        if self._driver is not None:
-            self._driver.write(sequence(text))
+        """Send a text to the clipboard of the reader's machine.
+
+        Within tmux it is sent twice: tmux takes the first where `set-clipboard` is on, and hands the second through to
+        its own terminal where `allow-passthrough` is on.
+        """
+        super().copy_to_clipboard(text)
+        if self._driver is not None and "TMUX" in os.environ:
+            encoded = base64.b64encode(text.encode()).decode("ascii")
+            self._driver.write(f"\x1bPtmux;\x1b\x1b]52;c;{encoded}\x07\x1b\\")
 
     def action_copy(self) -> None:
         """Copy what the cursor is on, and say what it was."""

@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "cancel": ("tui.cli.control", "Cancel a run, or the open runs of an experiment or a design."),
     "drain": ("tui.cli.control", "Start nothing new on a device; what runs there finishes."),
     "stop": ("tui.cli.control", "End a session for good."),
+    "delete": ("tui.cli.delete", "Remove a session's folder for good."),
     "config": ("tui.cli.config", "Say how screens look here, and why; --keys lists all keys."),
     "prepare": ("tui.cli.setup", "Prepare a corpus to train on."),
     "doctor": ("tui.cli.setup", "Check what this machine has, and say what is missing."),
@@ -54,11 +55,15 @@ class _LazyGroup(click.Group):
 
 
 class UserError(Exception):
-    """Something the person can mend; the text is one sentence. Exit code 1, or 2 where the call itself is wrong."""
+    """Something the person can mend; the text is one sentence. Exit code 1, or 2 where the call itself is wrong.
 
-    def __init__(self, sentence: str, exit_code: int = 1) -> None:
+    `about` names the option of `run` that is to be mended, for a form that shows the sentence beside its field.
+    """
+
+    def __init__(self, sentence: str, exit_code: int = 1, *, about: str = "") -> None:
         super().__init__(sentence)
         self.exit_code = exit_code
+        self.about = about
 
 
 @click.group(
@@ -101,8 +106,8 @@ def run_command_line(argv: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _tell(error: Exception) -> int:
-    """One sentence on stderr; a traceback, if this is a fault of ours, goes to a file that it names."""
+def sentence_of(error: Exception) -> tuple[str, int]:
+    """What a failure is to a person, and its exit code; of a fault of ours, the file with its traceback."""
     from core.control import EngineGone
     from core.executor import ExecutorError
     from core.journal import JournalDamaged
@@ -112,27 +117,23 @@ def _tell(error: Exception) -> int:
     from core.target import TargetError
 
     if isinstance(error, UserError):
-        _complain(str(error))
-        return error.exit_code
+        return str(error), error.exit_code
     if isinstance(error, UnknownName):
-        _complain(str(error))
-        return 2
+        return str(error), 2
     if isinstance(error, SessionError | ExecutorError | JournalDamaged | TargetError | EngineGone | SqlError):
-        _complain(str(error))
-        return 1
+        return str(error), 1
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
-        _complain(f"{where}{error.strerror}")
-        return 1
+        return f"{where}{error.strerror}", 1
     with tempfile.NamedTemporaryFile("w", prefix="autoresearch-", suffix=".log", delete=False) as log:
         traceback.print_exception(error, file=log)
-    sys.stderr.write(
-        f"autoresearch-tui: an error of this program ({type(error).__name__}); the traceback is in {Path(log.name)}\n"
-    )
-    return 1
+    return f"an error of this program ({type(error).__name__}); the traceback is in {Path(log.name)}", 1
 
 
-def _complain(sentence: str) -> None:
+def _tell(error: Exception) -> int:
+    """One sentence on stderr; returns the exit code."""
     from tui.text import printable
 
+    sentence, exit_code = sentence_of(error)
     sys.stderr.write(f"autoresearch-tui: {printable(sentence)}\n")
+    return exit_code

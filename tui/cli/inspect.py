@@ -6,18 +6,23 @@ import asyncio
 import contextlib
 import shutil
 import sys
+from typing import Any
 
 import click
 import msgspec
 
 from core.control import EngineGone, request
-from core.journal import JournalDamaged, scan
+from core.figures import ask_figures, read_figures
+from core.glance import Glance, glance, with_figures
+from core.journal import scan
 from core.reduce import fold
-from core.session import SessionError, SessionFolder, all_sessions, resolve_session, sessions_dir
+from core.session import SessionFolder, all_sessions, disk_bytes, resolve_session, session_folders, sessions_dir
 from core.state import SessionState
 from core.summary import Summary, summarise
 from tui.cli.options import json_option, print_json, session_argument
+from tui.palette import Role
 from tui.text import clean, printable
+from tui.view.home import HomeRow, Order, chosen, home_row, progress
 from tui.words import analysis_lines, summary_lines
 
 
@@ -42,20 +47,61 @@ def status(session: str, as_json: bool) -> None:
 @click.command()
 @json_option
 def sessions(as_json: bool) -> None:
-    """List the sessions, newest first."""
-    rows = [row for folder in reversed(all_sessions()) if (row := _row(folder)) is not None]
+    """List the sessions, newest first; damaged ones too, with what is wrong."""
+    looks = [_looked_at(folder) for folder in session_folders()]
+    found = chosen(looks, "", Order())
     if as_json:
-        print_json([{"path": str(path), **msgspec.to_builtins(summary)} for path, summary in rows])
+        print_json([_plain(one) for one in found])
         return
-    if not rows:
+    if not found:
         click.echo(f"no sessions in {sessions_dir()}; 'autoresearch-tui run' starts one")
-    for _, summary in rows:
-        best = summary.best.confirmed
-        shown = (f"{best:.4f}" if best is not None else "-") + (" (simulated)" if summary.simulated else "")
-        click.echo(
-            f"{clean(summary.session):<24} {summary.state:<11} {clean(summary.executor):<10} "
-            f"{clean(summary.researcher):<8} {summary.runs.finished:>5} runs  best confirmed {shown}  {summary.id}"
+        return
+    width = max(len("session"), *(len(clean(one.name)) for one in found))
+    for row in (_HEAD, *(home_row(one) for one in found)):
+        sign = " " if row is _HEAD else "●" if row.live else "○"
+        best = f"{row.state:<11} {row.best:>6} {row.gain:>7} {row.runs:>7} {row.share:>5} {row.of:<11}"
+        line = f"{row.name:<{width}} {sign} {best} {row.size:>7} {row.started:<16} {row.by:<18} {row.session}"
+        click.echo(line.rstrip())
+    for one in found:
+        if one.fault:
+            click.echo(f"{clean(one.name)}: {clean(one.trouble)}", err=True)
+
+
+_HEAD = HomeRow("id", "session", False, "state", Role.TEXT, "best", "Δ", "done", "", "runs", "size", "started", "by")
+
+
+def _looked_at(folder: SessionFolder) -> Glance:
+    """All that lists say of a session, its journal read where nobody kept its figures."""
+    seen = msgspec.structs.replace(glance(folder), size=disk_bytes(folder.path))
+    if seen.summary is not None or seen.stamp is None:
+        return seen
+    try:
+        figures = asyncio.run(ask_figures(folder)) if seen.live else read_figures(folder)
+    except EngineGone:
+        figures = read_figures(folder)
+    return with_figures(seen, figures, folder)
+
+
+def _plain(one: Glance) -> dict[str, Any]:
+    """A session as JSON has it: all of `status --json`, and what the list adds. A damaged one has all the keys."""
+    summary = one.summary
+    if summary is None:
+        empty = summarise(SessionState(), engine_alive=one.live)
+        summary = msgspec.structs.replace(
+            empty, session=one.name, id=one.session, executor=one.executor, researcher=one.researcher
         )
+    done = progress(one)
+    return {
+        "path": one.folder,
+        **msgspec.to_builtins(summary),
+        "state": one.state,
+        "trouble": one.trouble,
+        "live": one.live,
+        "bytes": one.size,
+        "created_unix_s": one.created_unix_s,
+        "session_limits": msgspec.to_builtins(one.limits),
+        "progress": None if done is None else done.share,
+    }
 
 
 @click.command()
@@ -109,14 +155,6 @@ def as_known_here(folder: SessionFolder, summary: Summary) -> Summary:
     return msgspec.structs.replace(
         summary, session=config.name, id=folder.path.name, simulated=summary.simulated or config.simulated
     )
-
-
-def _row(folder: SessionFolder) -> tuple[str, Summary] | None:
-    try:
-        return str(folder.path), summary_of(folder)
-    except (SessionError, JournalDamaged) as error:
-        click.echo(printable(f"{folder.path.name}: {error}"), err=True)
-        return None
 
 
 def _width() -> int:

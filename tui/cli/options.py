@@ -24,11 +24,19 @@ plain_option: Callable[[Any], Any] = click.option(
 class Amount(click.FloatRange):
     """A number within bounds: "nan", which compares with nothing, is none."""
 
+    name = "number"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
             self.fail(f"{value!r} is not a number", param, ctx)
         return number
+
+
+class Count(click.IntRange):
+    """A whole number within bounds."""
+
+    name = "integer"
 
 
 def _checked_speed(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tui.cli.options import Amount, has_screen, plain_option, screen_options, speed_option
+from tui.cli.options import Amount, Count, has_screen, plain_option, screen_options, speed_option
 
 
 @click.command()
@@ -20,7 +20,7 @@ from tui.cli.options import Amount, has_screen, plain_option, screen_options, sp
     "simulate (default: 13xH100,3xH200).",
 )
 @click.option("--hours", type=Amount(0, 1e5, min_open=True), help="Stop after this much time (sim: 8).")
-@click.option("--runs", type=click.IntRange(min=1), help="Stop after this many runs.")
+@click.option("--runs", type=Count(min=1), help="Stop after this many runs.")
 @click.option("--gpu-hours", type=Amount(0, 1e8, min_open=True), help="Stop after this much device time.")
 @click.option(
     "--until-limits", is_flag=True, help="Go on until a limit, also where the evidence says that nothing is left."
@@ -42,7 +42,7 @@ from tui.cli.options import Amount, has_screen, plain_option, screen_options, sp
 @click.option("--fallback-model", help="With claude: the fallback to ask.")
 @click.option(
     "--autopilot-runs",
-    type=click.IntRange(0, 1_000_000),
+    type=Count(0, 1_000_000),
     help="With claude: what the builtin researcher may propose while the model cannot (default: up to the limits).",
 )
 @click.option("--claude-faults", hidden=True, help="Faults of the simulated model: third, none, share=0.5,seed=3.")
@@ -55,11 +55,11 @@ from tui.cli.options import Amount, has_screen, plain_option, screen_options, sp
 )
 @click.option(
     "--budget-steps",
-    type=click.IntRange(min=1),
+    type=Count(min=1),
     hidden=True,
     help="A fixed number of steps instead: for tests, as it favours bigger models.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of the session (default: drawn).")
+@click.option("--seed", type=Count(0, 2**63 - 1), help="Seed of the session (default: drawn).")
 @click.option("--name", help="Name of the session (default: the executor and the time).")
 @click.option(
     "--target",

@@ -43,14 +43,16 @@ def doctor(train_python: str | None, as_json: bool) -> int:
     """Check what this machine has. Every failing row names its fix; exit code 1 if a session could not run."""
     from tui.doctor import examine
 
-    rows = examine(train_python)
+    rows = []
+    for row in examine(train_python):
+        rows.append(row)
+        if as_json:
+            continue
+        click.echo(f"{row.verdict:<5} {row.what:<12} {row.found}")
+        if row.fix:
+            click.echo(f"{'':<18} → {row.fix}")
     if as_json:
         print_json([msgspec.to_builtins(row) for row in rows])
-    else:
-        for row in rows:
-            click.echo(f"{row.verdict:<5} {row.what:<12} {row.found}")
-            if row.fix:
-                click.echo(f"{'':<18} → {row.fix}")
     return 1 if any(row.verdict == "fail" for row in rows) else 0
 
 

@@ -43,6 +43,18 @@ def count_words(count: int, thing: str) -> str:
     return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
+def size_words(size: int | None) -> str:
+    """Bytes on a disk as `812 kB`, `4.1 MB`, `1.2 GB`; nothing where they are not known."""
+    if size is None:
+        return ""
+    number, unit = size / 1e3, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if number < 999.5:
+            break
+        number, unit = number / 1e3, larger
+    return f"{number:.1f} {unit}" if unit != "kB" and number < 9.95 else f"{number:.0f} {unit}"
+
+
 def resolution_words(resolution: int) -> str:
     """`resolution IV`: by custom of the field in Roman numerals."""
     numerals = ("0", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")

@@ -294,6 +294,12 @@ class VirtualTable(ScrollView, can_focus=True):
         text.align(align, width)
         return list(text.render(self.app.console))
 
+    def go_to(self, key: str) -> None:
+        """Move the cursor to the row with this key, if it is there."""
+        index = self._view.rows.index(key)
+        if index is not None:
+            self._goto(index)
+
     def _goto(self, index: int) -> None:
         count = len(self._view.rows)
         if not count:
