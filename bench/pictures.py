@@ -37,6 +37,13 @@ PICTURES: Final = (
     Picture("screen-120x40", 120, 40, (), "A session in a terminal of 120 by 40 cells"),
     Picture("screen-80x24", 80, 24, (), "The val_bpb curve in a terminal of 80 by 24 cells"),
     Picture("screen-200x60", 200, 60, (("4jj", "hypothesis"),), "A session in a terminal of 200 by 60 cells"),
+    Picture(
+        "effects-120x40",
+        120,
+        40,
+        (("e", "main effects"),),
+        "What each knob of a design does, and which of them interact",
+    ),
     Picture("experiment-120x40", 120, 40, (("4\r", "hypothesis"),), "One experiment: verdict, runs, losses, diff"),
 )
 
@@ -50,7 +57,7 @@ def draw(picture: Picture, home: Path) -> str:
         program.send(" ")
         program.until("‖")
         program.send("T")
-        program.until("time")
+        program.until("Go to")
         program.send(f"{_MOMENT}\r")
         program.until(f" {_MOMENT} of ")
         for keys, words in picture.keys:

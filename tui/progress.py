@@ -19,9 +19,14 @@ _STEPS: Final = 1000
 def progress(label: str) -> Iterator[Tell]:
     """Show how far something is; `label` names it."""
     if not sys.stderr.isatty():
-        said = [""]
-        yield lambda _fraction, words="": said.__setitem__(0, words)
-        click.echo(f"{label}: {said[0]}" if said[0] else label, err=True)
+        said = label
+
+        def remember(_fraction: float, words: str = "") -> None:
+            nonlocal said
+            said = f"{label}: {words}" if words else label
+
+        yield remember
+        click.echo(said, err=True)
         return
     with click.progressbar(
         length=_STEPS, label=label, file=sys.stderr, item_show_func=lambda words: words or "", width=24
