@@ -166,8 +166,8 @@ class Phase(msgspec.Struct, frozen=True):
 class Before(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a session's forebears had spent when it was forked: not charged to its own limits.
 
-    `runs` counts as the limit does; `held_usd` may have been spent beyond `usd`, with what was in flight. `epochs` counts
-    the conversations with models up to then: none of them goes on.
+    `runs` counts as the limit does; `held_usd` may have been spent beyond `usd`, with what was in flight. `epochs`
+    counts the conversations with models up to then: none of them goes on.
     """
 
     t_s: float = 0.0
