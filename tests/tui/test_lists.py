@@ -42,7 +42,7 @@ async def test_o_sorts_and_the_cursor_stays_on_its_experiment(tmp_path: Path) ->
         pane = app.query_one(ExperimentList)
         await press(pilot, "4", "j", "j")
         assert pane.cursor_key == "e18"
-        for order in ("best first", "Δ", "by status", "most runs first", "4 experiments ─"):
+        for order in ("best first", "Δ", "by status", "most runs first", "4 experiments ━"):
             await press(pilot, "o")
             await reads(app, pilot, order)
             assert pane.cursor_key == "e18"
