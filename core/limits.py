@@ -41,7 +41,7 @@ def totals(state: SessionState) -> Limits:
 
 def total_usd(state: SessionState, cap_usd: float | None) -> float | None:
     """A cap on what a model may cost, with what it had cost before the session was forked."""
-    return None if cap_usd is None else cap_usd + (state.now.before or Before()).usd
+    return None if cap_usd is None else cap_usd + (state.now.before or Before()).most_usd
 
 
 def remaining(state: SessionState) -> Limits:

@@ -86,7 +86,8 @@ def _session_forked(state: SessionState, event: SessionForked) -> None:
         t_s=event.t,
         runs=now.counts.started - state.again,
         allocated_s=now.allocated_s + sum(event.t - (run.intent_t_s or event.t) for run in state.in_flight),
-        usd=now.model.most_usd if now.model is not None else 0.0,
+        usd=now.model.usd if now.model is not None else 0.0,
+        held_usd=now.model.most_usd - now.model.usd if now.model is not None else 0.0,
         epochs=len(state.ledger.epochs),
     )
     if now.model is not None:

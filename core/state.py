@@ -166,15 +166,21 @@ class Phase(msgspec.Struct, frozen=True):
 class Before(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a session's forebears had spent when it was forked: not charged to its own limits.
 
-    `runs` counts as the limit does, `usd` is the most that can have been spent. `epochs` counts the conversations with
-    models up to then: none of them goes on.
+    `runs` counts as the limit does; `held_usd` may have been spent beyond `usd`, with what was in flight. `epochs`
+    counts the conversations with models up to then: none of them goes on.
     """
 
     t_s: float = 0.0
     runs: int = 0
     allocated_s: float = 0.0
     usd: float = 0.0
+    held_usd: float = 0.0
     epochs: int = 0
+
+    @property
+    def most_usd(self) -> float:
+        """The most that can have been spent."""
+        return self.usd + self.held_usd
 
 
 class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -100,7 +100,7 @@ class Telling:
     def _notes(self, idle: int, fit: int) -> list[str]:
         """Words for what is special about this moment."""
         model, conversation, cap_usd = self._model, self._state.conversation(), self._settings.max_usd
-        spent_usd = model.most_usd - (self._state.now.before or Before()).usd
+        spent_usd = model.most_usd - (self._state.now.before or Before()).most_usd
         said: list[str] = []
         if nearly_full(conversation, model.roll_tokens):
             said.append(notes.CONTEXT_FULL)

@@ -81,7 +81,7 @@ def pace(state: SessionState) -> float:
         return 1.0
     before = state.now.before or Before()
     time_share = max(_EARLY, (state.now.t_s - before.t_s) / (limits.hours * 3600.0))
-    return min(_MOST_PACE, max(1.0, (model.most_usd - before.usd) / (_SPENDABLE * limits.usd) / time_share))
+    return min(_MOST_PACE, max(1.0, (model.most_usd - before.most_usd) / (_SPENDABLE * limits.usd) / time_share))
 
 
 def why_wake(state: SessionState, model: ModelNow, now_s: float, *, patient: bool) -> str:

@@ -175,7 +175,8 @@ def test_a_model_begins_another_conversation_with_money_of_its_own(tmp_path, mon
     said = [part.get("text", "") for message in state.conversation() for part in message.content]
     assert any("shorter" in text for text in said)
     status = json.loads(done(tmp_path, "status", "child", "--json"))
-    assert status["model"]["cap_usd"] == pytest.approx(3.0 + before.usd)
+    assert status["model"]["cap_usd"] == pytest.approx(3.0 + before.most_usd)
+    assert status["fork"]["llm_usd"] == before.usd
     done(tmp_path, "fork", "child", "--researcher", "builtin", "--runs", "5", "--name", "without", "--plain")
     without = fold(events_of(resolve_session("without")))
     assert without.status == "ended"

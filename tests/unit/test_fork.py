@@ -474,9 +474,9 @@ def test_a_conversation_ends_with_the_fork_and_its_money_is_the_parents():
     apply(state, story.add(SessionForked(parent="x", runs=0, in_flight=0)))
     model, before = state.now.model, state.now.before
     assert (model.in_flight, model.status, model.asked) == (None, None, "")
-    assert (model.most_usd, before.usd, before.epochs) == (3.5, 3.5, 1)
+    assert (model.most_usd, before.most_usd, before.usd, before.epochs) == (3.5, 3.5, 1.5, 1)
     apply(state, story.add(ModelRequest(req="q3.1", epoch=2, upto=1, reserve_usd=1.0, max_tokens=9)))
-    assert model.most_usd - before.usd == 1.0, "only its own is charged to its cap"
+    assert model.most_usd - before.most_usd == 1.0, "only its own is charged to its cap"
 
 
 # -- what a screen shows of it

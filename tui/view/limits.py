@@ -85,7 +85,7 @@ def _uses(state: SessionState, now_s: float) -> list[_Use]:
         words = f"{used_s / 3600.0:,.2f} of {limits.gpu_hours:.4g}"
         uses.append(_Use("gpu_hours", "device-hours", words, _share(used_s, whole_s), _left(free_s, rates.device_s)))
     if limits.usd is not None:
-        spent = state.now.model.most_usd - before.usd if state.now.model is not None else 0.0
+        spent = state.now.model.most_usd - before.most_usd if state.now.model is not None else 0.0
         words = f"{usd_words(spent)} of ${limits.usd:,.2f}"
         uses.append(_Use("usd", "dollars", words, _share(spent, limits.usd), _left(limits.usd - spent, rates.usd)))
     return uses
