@@ -192,6 +192,13 @@ class Executor(Protocol):
     async def read_log(self, attempt: str, max_bytes: int) -> bytes:
         """The last bytes of what an attempt printed; none where it printed nothing, or nothing is kept."""
 
+    async def release(self, attempt: str) -> None:
+        """The end of an attempt is durable in the journal: what the world still keeps of it may be cleaned up.
+
+        Called for external executors only. An engine that dies before calls it never: `adopt` cleans up what is
+        neither open nor new.
+        """
+
     async def close(self, *, kill: bool) -> None:
         """Let go. With `kill` every attempt is ended first; without, attempts of an external executor go on."""
 

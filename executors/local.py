@@ -154,6 +154,9 @@ class LocalExecutor:
             return log.read()
         return b""
 
+    async def release(self, attempt: str) -> None:
+        """A launcher cleans its folder up by itself; what explains the run is kept."""
+
     async def close(self, *, kill: bool) -> None:
         """Let go of all attempts; with `kill`, end them first and report their ends."""
         if kill:

@@ -131,6 +131,9 @@ class SimExecutor:
         """A run that only seems to happen prints nothing; why it failed is in its result."""
         return b""
 
+    async def release(self, attempt: str) -> None:
+        """What has ended is forgotten already."""
+
     async def close(self, *, kill: bool) -> None:
         """Forget all attempts; with `kill`, report their ends first."""
         if kill:

@@ -114,7 +114,9 @@ class Engine:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._failure is not None:
             raise self._failure
-        await self._executor.close(kill=self.state.now.ended is not None)
+        # Nothing is cleaned up that only the world still remembers.
+        safe = await self.recorder.durable()
+        await self._executor.close(kill=self.state.now.ended is not None and safe)
         await self.recorder.durable()
 
     async def read_log(self, attempt: str, max_bytes: int) -> bytes:
@@ -272,6 +274,8 @@ class Engine:
         if run is None or run.attempt != attempt or seq <= run.seq or run.status == "queued":
             return  # seen before, or of an attempt that is history
         self.recorder.record(event_of(run.run, attempt, seq, payload, stopped_early=run.stopped_early))
+        if isinstance(payload, Finished) and self._executor.external:
+            self._effects.put_nowait(lambda: self._executor.release(attempt))
 
     # -- time
 
