@@ -107,7 +107,7 @@ def _at(found: Any, path: str) -> Any:
 
 def _merge(base: Any, patch: Any, path: str) -> Any:
     """RFC 7396 for objects; the lists of `_KEYS` member by member."""
-    if isinstance(patch, Mapping):
+    if isinstance(patch, Mapping) and not isinstance(base, list):
         merged = dict(base) if isinstance(base, Mapping) else {}
         for key, value in patch.items():
             here = f"{path}.{key}" if path else str(key)
@@ -118,8 +118,9 @@ def _merge(base: Any, patch: Any, path: str) -> Any:
             else:
                 merged[key] = _merge(merged.get(key), value, here)
         return merged
-    if isinstance(base, Mapping):
-        raise ExecutorError(f"the overlay has a plain value at {path}, where Kubernetes wants a block of `name: value`")
+    if isinstance(base, Mapping | list) and not (isinstance(base, list) and isinstance(patch, list)):
+        wanted = "a list" if isinstance(base, list) else "a block of `name: value`"
+        raise ExecutorError(f"the overlay has a plain value at {path}, where Kubernetes wants {wanted}")
     return patch
 
 
