@@ -168,6 +168,13 @@ class IdleFold:
         if frac >= 1.0 and place.scores_ms is None:
             place.scores_ms = self.book.t_ms
 
+    def begin_again(self, device: str) -> None:
+        """An attempt lost its place and waits for one again: what it has had so far is settled."""
+        place = self.book.places.get(device)
+        if place is not None and place.kind == "run":
+            self._settle(device, place, None)
+            self.book.places[device] = Place(place.cls, self.book.t_ms, "run", place.attempt)
+
     def open_spells(self) -> Iterator[Spell]:
         """What `on_spell` was not told yet, as it looks at the last event."""
         for device, place in self.book.places.items():

@@ -16,6 +16,7 @@ from core.events import (
     DeviceLost,
     DeviceSeen,
     EpochStarted,
+    ExecutorNotice,
     ExperimentProposed,
     Incumbent,
     LimitHit,
@@ -34,6 +35,7 @@ from core.events import (
     RunQueued,
     RunSpared,
     RunStarted,
+    RunWaiting,
     SessionEnded,
     SessionForked,
     SessionStarted,
@@ -217,11 +219,55 @@ def _current(state: SessionState, run: str, attempt: str, seq: int) -> Run | Non
     return record
 
 
+def _run_waiting(state: SessionState, event: RunWaiting) -> None:
+    run = _current(state, event.run, event.attempt, event.seq)
+    if run is None:
+        return
+    run.waiting, run.held = event.reason, event.held
+    if run.status == "running":  # its place was taken back: what it did so far is gone
+        state.count(run, -1)
+        run.status, run.started_t_s = "starting", None
+        state.count(run, 1)
+        run.step, run.frac, run.loss, run.util, run.curve = 0, 0.0, None, None, []
+        state.idle.begin_again(run.device)
+
+
+def _executor_notice(state: SessionState, event: ExecutorNotice) -> None:
+    state.now.notice = event if event.text else None
+
+
 def _run_started(state: SessionState, event: RunStarted) -> None:
     run = _current(state, event.run, event.attempt, event.seq)
     if run is not None:
-        run.status, run.started_t_s, run.device = "running", event.t, event.device
-        state.idle.take_report(state, event.device, event)
+        state.count(run, -1)
+        run.status, run.started_t_s, run.waiting, run.held = "running", event.t, "", False
+        state.count(run, 1)
+        _move(state, run, event.device)
+        state.idle.take_report(state, run.device, event)
+
+
+def _move(state: SessionState, run: Run, actual: str) -> None:
+    """Book a run on the device that the cluster gave it instead of the one that its intent wished for.
+
+    A run that wished for the actual device and has not started takes the other's wish: between runs of one class that
+    have not started, wishes are as good as each other. Where the actual device is unknown, or has a run that executes,
+    the wish stays: the cluster knows more devices than we do, or tells an end late.
+    """
+    wished, there = state.now.devices.get(run.device), state.now.devices.get(actual)
+    if wished is None or wished.run != run.run:
+        run.device = actual
+        return
+    holder = state.now.runs.get(there.run) if there is not None and there.run is not None else None
+    if there is None or there is wished or (holder is not None and holder.status == "running"):
+        return
+    wished.run, there.run, run.device = there.run, run.run, actual
+    there.since_t_s = run.intent_t_s or 0.0
+    state.now.free.pop(actual, None)
+    if holder is not None:
+        holder.device = wished.device
+    _free(state, wished.device)
+    for device in (wished.device, actual):
+        state.idle.take_device(state, device)
 
 
 def _run_progress(state: SessionState, event: RunProgress) -> None:
@@ -245,6 +291,7 @@ def _run_finished(state: SessionState, event: RunFinished) -> None:
     _release(state, run, event)
     state.now.train_s += event.train_s or 0.0
     retry = event.outcome in WORLD_OUTCOMES and len(run.attempts) + 1 < MAX_ATTEMPTS and run.cancel is None
+    run.waiting, run.held = "", False
     if retry and not state.now.stop:
         run.attempts.append(
             AttemptRecord(run.attempt, run.device, event.outcome, run.started_t_s, event.t, event.reason)
@@ -256,7 +303,7 @@ def _run_finished(state: SessionState, event: RunFinished) -> None:
         return
     # Asked to end and lost on the way: it ended as it was asked to.
     asked = run.cancel is not None and event.outcome in WORLD_OUTCOMES
-    run.outcome, run.failure = event.outcome, event.reason
+    run.outcome, run.failure = event.outcome, event.reason + _killer_of_nodes(state, run, event)
     if asked:
         run.outcome = "pruned" if run.stopped_early else "cancelled"
     run.note = event.note
@@ -265,6 +312,17 @@ def _run_finished(state: SessionState, event: RunFinished) -> None:
     run.steps, run.tokens, run.params = event.steps, event.tokens, event.params
     run.mem_mb = event.mem_mb if event.mem_mb is not None else run.mem_mb
     _settle(state, run, event.t)
+
+
+def _killer_of_nodes(state: SessionState, run: Run, event: RunFinished) -> str:
+    """What to say of a run that the world failed on as many nodes as it had attempts: it may be the run's own doing."""
+    if event.outcome not in WORLD_OUTCOMES or run.cancel is not None:
+        return ""
+    names = [*(attempt.device for attempt in run.attempts), run.device]
+    nodes = {device.node for name in names if (device := state.now.devices.get(name)) is not None}
+    if len(nodes) < MAX_ATTEMPTS:
+        return ""
+    return f"; it failed on {len(nodes)} nodes ({', '.join(sorted(nodes))}): perhaps it kills its node or its GPU"
 
 
 def _release(state: SessionState, run: Run, end: RunFinished) -> None:
@@ -421,6 +479,8 @@ _HANDLERS: dict[type, Callable[[SessionState, Any], None]] = {
     ConfirmRequested: _confirm_requested,
     RunQueued: _run_queued,
     RunIntent: _run_intent,
+    RunWaiting: _run_waiting,
+    ExecutorNotice: _executor_notice,
     RunStarted: _run_started,
     RunProgress: _run_progress,
     RunFinished: _run_finished,

@@ -15,6 +15,7 @@ from core.events import (
     ConfirmRequested,
     DesignDeclared,
     EpochStarted,
+    ExecutorNotice,
     ExperimentProposed,
     Forecast,
     LimitHit,
@@ -62,7 +63,8 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One revision, one seed; mutable while open, never touched again once it is in the ledger.
 
     `curve` holds (share of the budget, training loss) samples of the present attempt. Times are session seconds.
-    `forecast` is why it was stopped early, or, of a `spared` one, why it would have been.
+    `forecast` is why it was stopped early, or, of a `spared` one, why it would have been. `waiting` is why it has not
+    started, as far as its executor says; `held` whether that needs mending.
     """
 
     run: str
@@ -101,6 +103,8 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     params: int | None = None
     failure: str = ""
     note: str = ""
+    waiting: str = ""
+    held: bool = False
 
     @property
     def scored(self) -> bool:
@@ -189,7 +193,8 @@ class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):
     `pending` counts an experiment's runs that are owed or open; `judge` holds experiments whose runs are all
     in and not judged; `wanted` the seeds that a verdict asked for and nobody granted yet. `sampled` names the run that
     the last event was a sample of, if it is one that may be stopped early. `memory` is the researcher's notebook,
-    `before` what was spent before the session was forked, if it was. `drained` names the devices that get no new run.
+    `before` what was spent before the session was forked, if it was. `drained` names the devices that get no new run,
+    `notice` is what befalls the executor as a whole.
     """
 
     n: int = 0
@@ -221,6 +226,7 @@ class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):
     memory: dict[str, str] = {}
     before: Before | None = None
     drained: dict[str, None] = {}
+    notice: ExecutorNotice | None = None
 
 
 class Group(msgspec.Struct):

@@ -33,19 +33,10 @@ from core.executor import (
 from executors import devices
 from executors import folder as attempt_folder
 from executors.sandbox import environment
+from executors.spec import RESULT_FIELDS, spec_json
 
 LOOK_S: Final = 0.25
 KILL_WAIT_S: Final = 30.0
-STARTUP_CAP_S: Final = {"cpu": 120.0, "cuda": 900.0}
-"""From train.py's import to its first batch: on a GPU that is where torch.compile belongs."""
-WALL_PER_BUDGET: Final = {"cpu": 10.0, "cuda": 1.0}
-"""Wall seconds that a budget second may take: a CPU slot may have to share its core."""
-WALL_SLACK_S: Final = 120.0
-STEPS_WALL_S: Final = 3600.0
-RESULT_FIELDS: Final = (
-    "outcome", "val_bpb", "tier", "confinement", "probes", "train_s", "startup_s", "score_s", "steps", "tokens",
-    "mem_mb", "params", "eval_tokens", "reason",
-)  # fmt: skip
 
 
 def create(config: ExecutorConfig) -> LocalExecutor:
@@ -154,6 +145,9 @@ class LocalExecutor:
             return log.read()
         return b""
 
+    async def release(self, attempt: str) -> None:
+        """A launcher cleans its folder up by itself; what explains the run is kept."""
+
     async def close(self, *, kill: bool) -> None:
         """Let go of all attempts; with `kill`, end them first and report their ends."""
         if kill:
@@ -194,28 +188,15 @@ class LocalExecutor:
 
     def _spec_json(self, spec: AttemptSpec, harness_sha256: str) -> dict[str, Any]:
         slot = self._slots[spec.device]
-        options = self._config.options
-        in_steps = self._config.budget_kind == "steps"
-        wall_cap_s = STEPS_WALL_S if in_steps else spec.budget_s * WALL_PER_BUDGET[slot.kind] + WALL_SLACK_S
-        return {
-            "attempt": spec.attempt,
-            "run": spec.run,
-            "revision": spec.revision,
-            "seed": spec.seed,
-            "budget_s": spec.budget_s,
-            "budget_kind": self._config.budget_kind,
-            "max_steps": int(options["max_steps"]) if in_steps else 0,
-            "device": {"kind": slot.kind, "index": slot.index, "name": slot.product, "cls": slot.device.cls},
-            "corpus_dir": str(self._config.corpus_dir),
-            "seq_len": self._config.seq_len,
-            "eval_tokens": self._config.eval_tokens,
-            "startup_cap_s": float(options.get("startup_cap_s", STARTUP_CAP_S[slot.kind])),
-            "wall_cap_s": float(options.get("wall_cap_s", wall_cap_s)),
-            "python": shutil.which(self._config.python),
-            "sandbox": self._config.sandbox,
-            "slots": len(self._slots),
-            "harness_sha256": harness_sha256,
-        }
+        return spec_json(
+            spec,
+            self._config,
+            device={"kind": slot.kind, "index": slot.index, "name": slot.product, "cls": slot.device.cls},
+            corpus_dir=str(self._config.corpus_dir),
+            python=shutil.which(self._config.python),
+            slots=len(self._slots),
+            harness_sha256=harness_sha256,
+        )
 
     # ------------------------------------------------------------------------------------------- watching
 

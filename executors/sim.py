@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
@@ -16,7 +14,6 @@ from core.executor import (
     DeviceSeen,
     Emit,
     ExecutorConfig,
-    ExecutorError,
     ExecutorEvent,
     OpenAttempt,
 )
@@ -27,9 +24,6 @@ from sim.world.places import LOST_REASON
 from sim.world.timeline import Ending, Timeline
 from sim.world.world import World
 
-VOCAB_SIZE: Final = 8_192
-"""That of the tokenizer behind every score that the surrogate was fitted to (Karpathy's prepare.py)."""
-
 
 def create(config: ExecutorConfig) -> SimExecutor:
     """Make the executor (entry point `sim`)."""
@@ -37,30 +31,12 @@ def create(config: ExecutorConfig) -> SimExecutor:
 
 
 def _physics(config: ExecutorConfig) -> Physics:
-    """The artefact reader and the surrogate; imported here, so that other sessions do not pay for them.
+    """What the simulated world goes by; imported here, so that other sessions do not pay for it. Raises ExecutorError."""
+    from sim.world.physics import physics
 
-    Raises:
-        ExecutorError: the session was begun with a torch that measures structural edits, and it is not there now.
-    """
-    from sim.artefact import Profiler, read
-    from sim.surrogate import forecast, loss_at, unmodelled_knobs
-
-    asked = str(config.options.get("profiler", ""))
     confined = bool(config.options.get("research"))  # a model may write what is run here
-    cache_dir = config.session_dir / "profiles"
-    profiler = Profiler.find(config.python, cache_dir, confined_only=confined) if asked else None
-    found = profiler.kind if profiler is not None else ""
-    if found != asked:
-        raise ExecutorError(
-            f"this session measures structural edits with {asked} of {config.python}, where there is {found or 'none'} "
-            "now: its results would change; put that version back, or start a new session"
-        )
-    reads = functools.partial(read, seq_len=config.seq_len, vocab_size=VOCAB_SIZE, profiler=profiler)
-    return Physics(reads, forecast, loss_at, unmodelled_knobs, profiler.close if profiler is not None else _nothing)
-
-
-def _nothing() -> None:
-    """What there is to close without a profiler."""
+    asked = str(config.options.get("profiler", ""))
+    return physics(config.python, asked, config.session_dir / "profiles", seq_len=config.seq_len, confined=confined)
 
 
 class _Course(msgspec.Struct):
@@ -130,6 +106,9 @@ class SimExecutor:
     async def read_log(self, attempt: str, max_bytes: int) -> bytes:  # noqa: ARG002
         """A run that only seems to happen prints nothing; why it failed is in its result."""
         return b""
+
+    async def release(self, attempt: str) -> None:
+        """What has ended is forgotten already."""
 
     async def close(self, *, kill: bool) -> None:
         """Forget all attempts; with `kill`, report their ends first."""

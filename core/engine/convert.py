@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from core.events import AnyEvent, RunFinished, RunProgress, RunStarted
-from core.executor import Finished, Progress, Started
+from core.events import AnyEvent, ExecutorNotice, RunFinished, RunProgress, RunStarted, RunWaiting
+from core.executor import Finished, Notice, Progress, Started, Waiting
 
 _MAX_REASON_CHARS = 500
 _MAX_INTEGER = 2**53  # what every reader of JSON can hold
@@ -20,7 +20,7 @@ _TEXTS = frozenset({"outcome", "tier", "confinement", "corpus", "reason", "note"
 
 
 def event_of(
-    run: str, attempt: str, seq: int, payload: Started | Progress | Finished, *, stopped_early: bool = False
+    run: str, attempt: str, seq: int, payload: Started | Waiting | Progress | Finished, *, stopped_early: bool = False
 ) -> AnyEvent:
     """The event that records what an executor saw of an attempt.
 
@@ -32,6 +32,8 @@ def event_of(
     match payload:
         case Started():
             return RunStarted(**common, **fields)
+        case Waiting():
+            return RunWaiting(**common, reason=(fields["reason"] or "")[:_MAX_REASON_CHARS], held=bool(payload.held))
         case Progress():
             return RunProgress(**common, **{**fields, "frac": fields["frac"] or 0.0, "step": fields["step"] or 0})
         case Finished():
@@ -43,6 +45,12 @@ def event_of(
             if fields["outcome"] == "cancelled" and stopped_early:
                 fields["outcome"] = "pruned"
             return RunFinished(**common, **fields)
+
+
+def notice_of(payload: Notice) -> ExecutorNotice:
+    """The event that records what befalls the executor."""
+    level = payload.level if payload.level in ("info", "warning", "error") else "info"
+    return ExecutorNotice(text=str(payload.text)[:_MAX_REASON_CHARS], level=level)
 
 
 def _plain(name: str, value: object) -> str | int | float | None:

@@ -10,7 +10,7 @@ from core.bench import BenchClosed, Researcher
 from core.clock import Clock
 from core.engine.bench import EngineBench
 from core.engine.broadcast import Broadcast
-from core.engine.convert import event_of
+from core.engine.convert import event_of, notice_of
 from core.engine.decide import decide
 from core.engine.opening import Opening
 from core.engine.recorder import Recorder
@@ -32,9 +32,11 @@ from core.executor import (
     ExecutorEvent,
     Finished,
     NeverStarted,
+    Notice,
     OpenAttempt,
     Progress,
     Started,
+    Waiting,
 )
 from core.executor import DeviceLost as LostPayload
 from core.executor import DeviceSeen as SeenPayload
@@ -114,7 +116,9 @@ class Engine:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._failure is not None:
             raise self._failure
-        await self._executor.close(kill=self.state.now.ended is not None)
+        # Nothing is cleaned up that only the world still remembers.
+        safe = await self.recorder.durable()
+        await self._executor.close(kill=self.state.now.ended is not None and safe)
         await self.recorder.durable()
 
     async def read_log(self, attempt: str, max_bytes: int) -> bytes:
@@ -240,7 +244,8 @@ class Engine:
 
     def _see(self, name: str, seen: SeenPayload) -> None:
         known = self.state.now.devices.get(name)
-        if known is not None and known.up and (known.cls, known.memory_mb) == (seen.cls, seen.memory_mb):
+        same = known is not None and (known.cls, known.memory_mb, known.node) == (seen.cls, seen.memory_mb, seen.node)
+        if known is not None and known.up and same:
             return
         seq = known.seq + 1 if known is not None else 1
         self.recorder.record(DeviceSeen(device=name, seq=seq, cls=seen.cls, node=seen.node, memory_mb=seen.memory_mb))
@@ -258,8 +263,15 @@ class Engine:
                 self._lose(event.subject, event.payload.reason)
             case NeverStarted():
                 self._start_again(event.subject)
-            case Started() | Progress() | Finished():
+            case Notice():
+                self._take_notice(event.payload)
+            case Started() | Waiting() | Progress() | Finished():
                 self._take_attempt_event(event.subject, event.seq, event.payload)
+
+    def _take_notice(self, payload: Notice) -> None:
+        event, known = notice_of(payload), self.state.now.notice
+        if event.text != (known.text if known is not None else ""):
+            self.recorder.record(event)
 
     def _start_again(self, attempt: str) -> None:
         run = self.state.now.runs.get(attempt.partition(".")[0])
@@ -267,11 +279,13 @@ class Engine:
             spec = self._spec(run)
             self._effects.put_nowait(lambda: self._executor.start(spec))
 
-    def _take_attempt_event(self, attempt: str, seq: int, payload: Started | Progress | Finished) -> None:
+    def _take_attempt_event(self, attempt: str, seq: int, payload: Started | Waiting | Progress | Finished) -> None:
         run = self.state.now.runs.get(attempt.partition(".")[0])
         if run is None or run.attempt != attempt or seq <= run.seq or run.status == "queued":
             return  # seen before, or of an attempt that is history
         self.recorder.record(event_of(run.run, attempt, seq, payload, stopped_early=run.stopped_early))
+        if isinstance(payload, Finished) and self._executor.external:
+            self._effects.put_nowait(lambda: self._executor.release(attempt))
 
     # -- time
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from core.executor import Outcome
 from executors.kubernetes import results, waits
-from executors.kubernetes.seen import Blame, Hold, Row, Seen
+from executors.kubernetes.seen import Blame, Row, Seen
 from executors.kubernetes.view import KILLED, View, about, born
 from executors.output import sentence
 
@@ -32,7 +32,7 @@ _DISK: Final = re.compile(r"exceed(?:s|ed)\b.*\blimit")
 _DISRUPTIONS: Final[Mapping[str, tuple[str, Outcome, Blame, str]]] = {
     "PreemptionByScheduler": ("preempted", "preempted", "", "preempted by a pod of higher priority"),
     "EvictionByEvictionAPI": ("drained", "preempted", "", "evicted: its node is being drained"),
-    "DeletionByTaintManager": ("node-lost", "device_lost", "node", "its node went away or was tainted"),
+    "DeletionByTaintManager": ("node-lost", "device_lost", "node", "its node stopped answering, or was tainted"),
     "DeletionByPodGC": ("node-removed", "device_lost", "node", "its node was removed from the cluster"),
     "TerminationByKubelet": ("node-pressure", "infrastructure", "node", "its node ran short or was shut down"),
 }
@@ -40,6 +40,7 @@ _DISRUPTIONS: Final[Mapping[str, tuple[str, Outcome, Blame, str]]] = {
 
 
 def classify(
+    attempt: str,
     job: Json | None,
     pod: Json | None,
     events: Sequence[Json],
@@ -52,16 +53,18 @@ def classify(
     """The verdict on an attempt, from one Job and one Pod of it.
 
     Args:
+        attempt: its id, which a result has to name.
         job: the Job as last seen, also when it is deleted by now; None where none was ever seen.
         pod: its Pod, likewise.
         events: Events of the namespace; those about other objects are left out.
         cancelled_by_us: whether we asked for the end.
-        deleted: the Pod is known not to be there: it was seen deleted, or a complete list has none.
-        job_deleted: the same of the Job.
+        deleted: the Pod is known not to be there: it was seen deleted, or was looked for and not found. Until one of
+            that is known, a Job that has ended decides nothing: its Pod's last word may still be on its way.
+        job_deleted: the Job is known not to be there any more.
         ever_started: whether the attempt was seen running before.
     """
     ours = [event for event in events if about(event, job, pod)]
-    view = View(job, pod, ours, cancelled_by_us, deleted, job_deleted, ever_started)
+    view = View(attempt, job, pod, ours, cancelled_by_us, deleted, job_deleted, ever_started)
     for row in ROWS:
         if row.applies(view):
             seen = row.verdict(view)
@@ -72,35 +75,40 @@ def classify(
 
 
 def classify_pods(
+    attempt: str,
     job: Json | None,
-    pods: Sequence[Json],
+    pods: Collection[Json],
     events: Sequence[Json],
     *,
     cancelled_by_us: bool,
-    gone: frozenset[str] = frozenset(),
+    gone: Collection[str] = (),
+    absent: bool = False,
     job_deleted: bool = False,
     ever_started: bool = False,
 ) -> Seen:
     """The verdict where a Job may have had several Pods: after a suspension, or with an overlay that allows it.
 
     Args:
-        job, events, cancelled_by_us, job_deleted, ever_started: as for `classify`.
+        attempt, job, events, cancelled_by_us, job_deleted, ever_started: as for `classify`.
         pods: all its Pods as last seen, in any order.
         gone: the uids of those that are known not to be there any more.
+        absent: the Job's Pod was looked for and not found (it matters where none was ever seen).
     """
     ordered = sorted(pods, key=lambda pod: (born(pod), int(pod["metadata"].get("resourceVersion") or 0)))
     for pod in ordered[:-1]:
         # What the Job says is about its newest pod: an older one must speak for itself.
-        seen = classify(None, pod, events, cancelled_by_us=cancelled_by_us, deleted=pod["metadata"]["uid"] in gone)
+        there = pod["metadata"]["uid"] not in gone
+        seen = classify(attempt, None, pod, events, cancelled_by_us=cancelled_by_us, deleted=not there)
         if seen.outcome is not None:
             return seen
     newest = ordered[-1] if ordered else None
     return classify(
+        attempt,
         job,
         newest,
         events,
         cancelled_by_us=cancelled_by_us,
-        deleted=newest is not None and newest["metadata"]["uid"] in gone,
+        deleted=newest["metadata"]["uid"] in gone if newest is not None else absent,
         job_deleted=job_deleted,
         ever_started=ever_started or len(ordered) > 1,
     )
@@ -109,22 +117,18 @@ def classify_pods(
 # ------------------------------------------------------------------------------------------------- verdicts
 
 
-def _ended(
-    outcome: Outcome, words: Callable[[View], str], *, blame: Blame = "", hold: Hold = ""
-) -> Callable[[View], Seen]:
+def _ended(outcome: Outcome, words: Callable[[View], str], *, blame: Blame = "") -> Callable[[View], Seen]:
     """A verdict in our words."""
-    return lambda view: Seen("", "ended", outcome, reason=words(view), blame=blame, hold=hold)
+    return lambda view: Seen("", "ended", outcome, reason=words(view), blame=blame)
 
 
-def _said(
-    outcome: Outcome, words: Callable[[View], str], *, blame: Blame = "", hold: Hold = ""
-) -> Callable[[View], Seen]:
+def _said(outcome: Outcome, words: Callable[[View], str], *, blame: Blame = "") -> Callable[[View], Seen]:
     """A verdict in the runner's words where it left some: it knows most about its own ends."""
 
     def verdict(view: View) -> Seen:
         told = view.result.reason if view.result is not None else ""
         reason = sentence(told) or words(view)
-        return Seen("", "ended", outcome, reason=reason, blame=blame, hold=hold)
+        return Seen("", "ended", outcome, reason=reason, blame=blame)
 
     return verdict
 
@@ -153,7 +157,7 @@ def _disrupted(view: View) -> Seen:
 def _by_exit_code(view: View) -> Seen:
     """The pod is gone with its message; its Job kept the exit code."""
     row, outcome, words = _EXITS[view.job_exit_code or 0]
-    blame: Blame = "gpu" if outcome == "device_lost" else ""
+    blame: Blame = "gpu" if view.job_exit_code == 84 else ""
     return Seen(row, "ended", outcome, reason=f"{words}; the pod is gone, and its result with it", blame=blame)
 
 
@@ -161,7 +165,7 @@ _EXITS: Final[Mapping[int, tuple[str, Outcome, str]]] = {
     81: ("nan", "nan", "the loss became NaN or infinite"),
     82: ("oom-gpu", "oom", "it ran out of memory"),
     83: ("over-budget", "timeout", "it was too slow, or hung"),
-    84: ("gpu", "device_lost", "its GPU is broken"),
+    84: ("gpu", "infrastructure", "its GPU is broken"),
     85: ("data", "infrastructure", "the corpus is missing, or is not the recorded one"),
     86: ("contract", "crash", "it broke the contract of train.py"),
     87: ("our-side", "infrastructure", "our own side failed"),
@@ -169,10 +173,10 @@ _EXITS: Final[Mapping[int, tuple[str, Outcome, str]]] = {
 """What the runner in the pod means by its exit codes: row, outcome, words where it left none of its own."""
 
 
-def _own(code: int, *, blame: Blame = "", hold: Hold = "") -> Row:
+def _own(code: int) -> Row:
     """The row of one of the runner's exit codes."""
     row, outcome, words = _EXITS[code]
-    verdict = _said(outcome, lambda view: f"{words}{_step(view)}{view.last_line}", blame=blame, hold=hold)
+    verdict = _said(outcome, lambda view: f"{words}{_step(view)}{view.last_line}")
     return Row(row, lambda view: view.exit_code == code, verdict)
 
 
@@ -188,9 +192,11 @@ def _admission(view: View) -> Seen:
     )
 
 
-def _start_error(view: View) -> str:
+def _start_error(view: View) -> Seen:
+    """No attempt's fault and no node's: what cannot start here starts nowhere until somebody mends it."""
     said = sentence(str((view.terminated or {}).get("message") or ""))
-    return f"its container could not be started{_at(view)}: {said}"
+    reason = f"its container could not be started{_at(view)}: {said}"
+    return Seen("", "waiting", reason=reason, hold="manifest")
 
 
 def _signal(view: View) -> str:
@@ -240,7 +246,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(
         "gpu",
         _is_gpu_fault,
-        _said("device_lost", lambda view: f"its GPU is broken{_at(view)}{view.last_line}", blame="gpu"),
+        _said("infrastructure", lambda view: f"its GPU is broken{_at(view)}{view.last_line}", blame="gpu"),
     ),
     # Deadlines.
     Row(
@@ -259,21 +265,12 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(
         "queue-deadline",
         lambda view: view.unexplained and view.job_failure_reason == "DeadlineExceeded" and not view.started,
-        _ended(
-            "infrastructure",
-            lambda _view: "the Job's own deadline, which an overlay or the cluster set, ended it before it started",
-            hold="manifest",
-        ),
+        _ended("unschedulable", lambda _view: "it had not started when its Job's own deadline was over"),
     ),
     Row(
         "job-deadline",
         lambda view: view.unexplained and view.job_failure_reason == "DeadlineExceeded",
-        _ended(
-            "infrastructure",
-            lambda _view: (
-                "the Job's own deadline, which an overlay or the cluster set and which counts queueing, ended it"
-            ),
-        ),
+        _ended("timeout", lambda view: f"it still ran when its Job's own deadline was over{_step(view)}"),
     ),
     # Its own doing.
     Row(
@@ -298,13 +295,13 @@ ROWS: Final[tuple[Row, ...]] = (
         lambda view: view.pod_reason == "Evicted",
         _ended("infrastructure", lambda view: f"evicted{_at(view)}: {view.pod_message}", blame="node"),
     ),
-    _own(85, hold="data"),
+    _own(85),
     _own(86),
     _own(87),
     Row(
         "start-error",
         lambda view: view.end_reason in ("StartError", "ContainerCannotRun"),
-        _ended("infrastructure", _start_error, hold="manifest"),
+        _start_error,
     ),
     # Nobody says why: the Job's word decides, and until it comes nothing is final.
     Row("job-exit", lambda view: view.lost and view.job_exit_code in _EXITS, _by_exit_code),

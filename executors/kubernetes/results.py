@@ -41,14 +41,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 _DECODER: Final = msgspec.json.Decoder(Result, strict=True)
 
 
-def parse(message: str, attempt: str | None) -> Result | None:
+def parse(message: str, attempt: str) -> Result | None:
     """The result in a termination message, or None for anything else: a log's tail, another attempt's, a torn one.
 
     Args:
         message: `terminated.message` of the trainer's container, of at most 4 KiB.
-        attempt: the attempt that the pod belongs to; None: no result counts.
+        attempt: the attempt that the pod belongs to.
     """
-    if attempt is None or not message.startswith("{"):
+    if not message.startswith("{"):
         return None
     try:
         result = _DECODER.decode(message)

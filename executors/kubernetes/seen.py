@@ -15,7 +15,7 @@ Phase = Literal["queued", "waiting", "starting", "running", "ending", "ended"]
 """Queued: not given a place yet. Waiting: something must mend first. Ending: not over, or the last word is missing."""
 Blame = Literal["", "node", "gpu"]
 Hold = Literal["", "image", "policy", "no_such_node", "manifest", "quota", "data"]
-Remedy = Literal["", "recreate_configmap", "force_delete", "adopt", "retry", "clean_finished"]
+Remedy = Literal["", "recreate_configmap", "force_delete"]
 
 
 class Seen(msgspec.Struct, frozen=True):

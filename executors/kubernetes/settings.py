@@ -1,4 +1,4 @@
-"""What a user may say about the cluster: one record, read from a YAML file and the command line's options."""
+"""What a user may say about a cluster: where it is, what pods look like there, how patient we are."""
 
 from __future__ import annotations
 
@@ -6,69 +6,55 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
+import yaml
 
 from core.executor import ExecutorError
-from executors.kubernetes import quantity
 
-DEFAULT_IMAGE: Final = "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime"
-"""A public image with Python >= 3.11, torch and numpy; deploy/image builds a smaller one of one's own."""
-
-_DNS_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_AT_LEAST: Final[Mapping[str, float]] = {
-    "cpus": 0, "max_exec_time_s": 0, "ttl_s": 60, "startup_s": 1, "grace_s": 1, "term_grace_s": 1,
-    "queue_timeout_s": 0, "submit_per_s": 0.1, "in_flight": 1, "follows": 0,
-}  # fmt: skip
-_VOLUMES: Final = ("shm", "tmp", "work")
-_QUANTITIES: Final = ("memory", "ephemeral_storage", *_VOLUMES)
-_NAMES: Final = ("namespace", "queue", "priority_class", "runtime_class")
+IMAGE: Final = "pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime"
+_QUANTITY: Final = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 
 
-class KubeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The cluster and how attempts run in it. An empty text means: not said, take what is usual.
+class KubeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Everything about a cluster that is not the session's; docs/kubernetes.md explains each.
 
-    `endpoint`: "sim" for the simulated cluster. `data`: where the corpus is, `pvc:NAME[/subPath]` or `image:REF`.
-    `cache`: "" or `pvc:NAME`, a place for compiled kernels. `gpu_resource`: "" for pods that compute on CPUs.
-    `products`: only nodes with these products (values of `product_label`, or classes such as H100-80GB).
-    `cpus` (whole ones; 0: a GPU's share of its node) and `memory` are of one attempt; `shm` counts as memory.
-    `overlay`: a patch of every Job. `ttl_s`: how long a finished Job stays where nobody collects it.
-    `startup_s`, `grace_s`: what a pod may take beyond its budget, before and after; `term_grace_s` after SIGTERM.
-    `max_exec_time_s`: Kueue's limit on a Job, 0 for none. `queue_timeout_s`: how long to wait for a place, 0 for ever.
+    Sizes are Kubernetes quantities, times seconds. `gpu_resource` empty: pods train on CPUs.
     """
 
-    endpoint: Literal["", "sim"] = ""
-    kubeconfig: str = ""
-    context: str = ""
+    endpoint: str = ""
+    kubeconfig: str | None = None
+    context: str | None = None
     namespace: str = ""
-    image: str = DEFAULT_IMAGE
-    image_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = ""
-    image_pull_secrets: tuple[str, ...] = ()
+    image: str = IMAGE
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: list[str] = []
     data: str = "pvc:autoresearch-data"
-    data_corpus_sha256: str = ""
     cache: str = ""
     python: str = "python3"
     gpu_resource: str = "nvidia.com/gpu"
     product_label: str = "nvidia.com/gpu.product"
+    products: list[str] = []
     allow_mig: bool = False
     allow_sharing: bool = False
-    products: tuple[str, ...] = ()
-    cpus: int = 0
-    memory: str = ""
-    ephemeral_storage: str = ""
+    cpu_slots: int = 4
+    cpus: int | None = None
+    memory: str | None = None
+    ephemeral_storage: str = "20Gi"
     shm: str = "8Gi"
-    tmp: str = "4Gi"
-    work: str = "8Gi"
+    tmp: str = "10Gi"
+    work: str = "10Gi"
     queue: str = ""
     queue_priority: str = ""
-    max_exec_time_s: int = 0
+    max_exec_time_s: int | None = None
     priority_class: str = "autoresearch-experiment"
     runtime_class: str = ""
     node_selector: dict[str, str] = {}
-    tolerations: tuple[dict[str, Any], ...] = ()
+    tolerations: list[dict[str, Any]] = []
     annotations: dict[str, str] = {}
     overlay: dict[str, Any] = {}
+    host_users: bool = True
     ttl_s: int = 86_400
     startup_s: int = 600
     grace_s: int = 60
@@ -77,136 +63,64 @@ class KubeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     submit_per_s: float = 60.0
     in_flight: int = 16
     follows: int = 256
-    host_users: bool = True
-    prometheus_url: str = ""
 
 
-def load(path: Path | None, overrides: Mapping[str, Any]) -> KubeSettings:
-    """Read the settings from a YAML file (None: all usual), then apply what the command line says.
+def load(path: Path | None, said: Mapping[str, Any]) -> KubeSettings:
+    """Settings from a YAML file, and what was said on the command line over them. Raises ExecutorError."""
+    found: Any = {}
+    if path is not None:
+        found = read_yaml(path)
+        if not isinstance(found, dict):
+            raise ExecutorError(f"{path} holds no settings: write `image: ...`, one per line")
+    where = str(path) if path is not None else "the settings of the cluster"
+    return _checked({**found, **{key: value for key, value in said.items() if value is not None}}, where)
 
-    Raises:
-        ExecutorError: one sentence that says which setting is wrong, where, and what would be right.
-    """
-    values: dict[str, Any] = {} if path is None else _read(path)
-    where = dict.fromkeys(values, f"the cluster settings {path}") | dict.fromkeys(overrides, "the options")
-    values |= overrides
-    for key in values:
-        if key not in KubeSettings.__struct_fields__:
-            raise ExecutorError(f"{where[key]} name a setting `{key}` that does not exist{_nearest(key)}")
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file, an empty one as an empty mapping. Raises ExecutorError."""
     try:
-        settings = msgspec.convert(values, KubeSettings, strict=True)
-    except msgspec.ValidationError as error:
-        what, _, at = str(error).partition(" - at ")
-        name = at.strip("`").removeprefix("$.")
-        source = where.get(re.split(r"[.\[]", name)[0], f"the cluster settings {path}")
-        said = "" if what.startswith("Invalid enum") else f" ({_value_at(values, name)!r})"
-        raise ExecutorError(f"{source} have a wrong value at `{name}`{said}: {_lower(what)}") from None
-    try:
-        _check(settings)
-    except _Wrong as wrong:
-        raise ExecutorError(f"{where.get(wrong.key, 'the settings')} have a wrong value at `{wrong}") from None
-    return settings
-
-
-class _Wrong(Exception):
-    """A value that has the right type and still cannot be; the text goes on after "a wrong value at `"."""
-
-    def __init__(self, key: str, why: str) -> None:
-        super().__init__(f"{key}`: {why}")
-        self.key = key
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ExecutorError(f"the cluster settings {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ExecutorError(f"the cluster settings {path} are not UTF-8 text") from None
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExecutorError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f" (line {mark.line + 1}: {getattr(error, 'problem', '')})"
-        raise ExecutorError(f"the cluster settings {path} are not YAML{line}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ExecutorError(f"the cluster settings {path} must be `name: value` lines, not a {_kind(values)}")
-    return {str(key): value for key, value in values.items()}
+        line = f" in line {mark.line + 1}" if mark is not None else ""
+        raise ExecutorError(f"{path} is no YAML{line}: mend it") from None
 
 
-def _check(settings: KubeSettings) -> None:
-    """What types cannot say."""
-    for key, least in _AT_LEAST.items():
-        if not getattr(settings, key) >= least:
-            raise _Wrong(key, f"{getattr(settings, key)} is less than {least:g}, the least there can be")
-    for key in _QUANTITIES:
-        _check_quantity(key, getattr(settings, key))
-    for key in _NAMES:
-        if getattr(settings, key) and not _DNS_NAME.fullmatch(getattr(settings, key)):
-            raise _Wrong(key, f"`{getattr(settings, key)}` is no name in Kubernetes (a-z, 0-9, `-` and `.`)")
-    for key in ("image", "python"):
-        value = getattr(settings, key)
-        if not value or any(letter.isspace() for letter in value):
-            raise _Wrong(key, f"`{value}` is empty or holds blanks")
-    _check_volumes(settings)
-    if settings.data_corpus_sha256 and not re.fullmatch("[0-9a-f]{64}", settings.data_corpus_sha256):
-        raise _Wrong("data_corpus_sha256", "it must be 64 hexadecimal digits, as `prepare --kubernetes` prints them")
-    if settings.prometheus_url and not re.match("https?://", settings.prometheus_url):
-        raise _Wrong("prometheus_url", f"`{settings.prometheus_url}` must begin with http:// or https://")
+def from_options(options: Mapping[str, Any]) -> KubeSettings:
+    """Settings as a session keeps them. Raises ExecutorError."""
+    return _checked(dict(options), "the session's settings of the cluster")
 
 
-def _check_quantity(key: str, text: str) -> None:
-    if not text:
-        if key in _VOLUMES:
-            raise _Wrong(key, "a volume needs a size such as 8Gi")
-        return
+def to_options(settings: KubeSettings) -> dict[str, Any]:
+    """Settings as plain data, for a session to keep."""
+    kept: dict[str, Any] = msgspec.to_builtins(settings)
+    return kept
+
+
+def _checked(found: dict[str, Any], where: str) -> KubeSettings:
+    known = {field.name for field in msgspec.structs.fields(KubeSettings)}
+    for key in found:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there is {', '.join(sorted(known))}"
+            raise ExecutorError(f"{where} knows no setting {str(key)!r}{hint}")
     try:
-        amount = quantity.parse(text)
-    except ValueError as error:
-        raise _Wrong(key, str(error)) from None
-    if amount < 1 << 20:
-        raise _Wrong(key, f"`{text}` is less than 1Mi, the least there can be")
-
-
-def _check_volumes(settings: KubeSettings) -> None:
-    kind, _, rest = settings.data.partition(":")
-    name = rest.partition("/")[0]
-    if kind not in ("pvc", "image") or not rest or (kind == "pvc" and not _DNS_NAME.fullmatch(name)):
-        raise _Wrong("data", f"`{settings.data}` is neither pvc:NAME, pvc:NAME/subPath nor image:REFERENCE")
-    if kind == "pvc" and ".." in rest.split("/"):
-        raise _Wrong("data", f"`{settings.data}` leads out of its volume")
-    kind, _, name = settings.cache.partition(":")
-    if settings.cache and (kind != "pvc" or not _DNS_NAME.fullmatch(name)):
-        raise _Wrong("cache", f"`{settings.cache}` is not pvc:NAME")
-
-
-def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key, KubeSettings.__struct_fields__, n=1, cutoff=0.5)
-    return f": did you mean `{near[0]}`?" if near else ": docs/kubernetes.md lists them"
-
-
-def _value_at(values: Any, path: str) -> Any:
-    """What a user wrote at a path such as `tolerations[0]`, as far as the path can be followed."""
-    for step in re.findall(r"[^.\[\]]+", path):
-        if isinstance(values, Mapping) and step in values:
-            values = values[step]
-        elif isinstance(values, list | tuple) and step.isdigit() and int(step) < len(values):
-            values = values[int(step)]
-    return values
-
-
-def _lower(text: str) -> str:
-    """A validator's message as the end of a sentence, with the words of YAML."""
-    words = {"`str`": "a text", "`int`": "a whole number", "`float`": "a number", "`bool`": "true or false"}
-    words |= {"`array`": "a list", "`object`": "a block of `name: value`", "`null`": "nothing"}
-    for word, plain in words.items():
-        text = text.replace(word, plain)
-    return text[:1].lower() + text[1:]
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, list):
-        return "list"
-    return "text" if isinstance(value, str) else "number"
+        settings = msgspec.convert(found, KubeSettings)
+    except msgspec.ValidationError as error:
+        raise ExecutorError(f"{where} cannot be used: {error}") from None
+    for name in ("memory", "ephemeral_storage", "shm", "tmp", "work"):
+        value = getattr(settings, name)
+        if value is not None and not _QUANTITY.fullmatch(value):
+            raise ExecutorError(f"{where}: {name} is {value!r}, which is no size: write 8Gi or 500Mi")
+    if not re.fullmatch(r"(pvc:[a-z0-9.-]+(/[^/].*)?|image:\S+)", settings.data):
+        raise ExecutorError(f"{where}: data is {settings.data!r}: write pvc:NAME, pvc:NAME/FOLDER or image:REFERENCE")
+    if settings.cache and not re.fullmatch(r"pvc:[a-z0-9.-]+", settings.cache):
+        raise ExecutorError(f"{where}: cache is {settings.cache!r}: write pvc:NAME")
+    if settings.endpoint not in ("", "sim"):
+        raise ExecutorError(f"{where}: endpoint is {settings.endpoint!r}: it is `sim`, or left out")
+    for name in ("submit_per_s", "in_flight", "follows", "ttl_s", "term_grace_s"):
+        if getattr(settings, name) <= 0:
+            raise ExecutorError(f"{where}: {name} has to be above 0")
+    return settings

@@ -23,10 +23,12 @@ KILLED: Final = (137, 143)
 class View:
     """One attempt's objects as last seen, also those that are deleted; `events` are of this Job and this Pod.
 
+    `attempt`: its id, which a result has to name.
     `cancelled`: we asked for the end. `pod_deleted`, `job_deleted`: the object is known not to be there any more.
     `ever_started`: the attempt was seen running before, perhaps in another pod.
     """
 
+    attempt: str
     job: Json | None
     pod: Json | None
     events: Sequence[Json]
@@ -36,12 +38,6 @@ class View:
     ever_started: bool
 
     # ------------------------------------------------------------------------------------------- the pod
-
-    @cached_property
-    def attempt(self) -> str | None:
-        """The attempt's id."""
-        found = names.attempt_of(self.pod) if self.pod else None
-        return found or (names.attempt_of(self.job) if self.job else None)
 
     @cached_property
     def node(self) -> str:
@@ -71,7 +67,7 @@ class View:
     @cached_property
     def _state(self) -> Json:
         for status in self.pod_status.get("containerStatuses") or ():
-            if status.get("name") == names.CONTAINER:
+            if status.get("name") == names.TRAINER:
                 return status.get("state") or _NOTHING
         return _NOTHING
 

@@ -79,9 +79,8 @@ def _is_creating(view: View) -> bool:
 
 
 def _configmap(view: View) -> Seen:
-    return Seen(
-        "", "starting", reason="its ConfigMap is not there yet", remedy="recreate_configmap", since=_placed(view)
-    )
+    reason = "its ConfigMap is not there yet"
+    return Seen("", "waiting", reason=reason, remedy="recreate_configmap", since=_placed(view))
 
 
 def _volume(view: View) -> Seen:
@@ -131,7 +130,7 @@ def _refused_creation(view: View) -> str:
 
 def _quota(view: View) -> Seen:
     said = _refused_creation(view).partition("exceeded quota: ")[2]
-    return Seen("", "waiting", reason=f"the namespace's quota is used up ({said})", hold="quota", since=born(view.job))
+    return Seen("", "waiting", reason=f"the namespace's quota is used up ({said})", since=born(view.job))
 
 
 def _policy(view: View) -> Seen:

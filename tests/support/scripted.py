@@ -30,6 +30,7 @@ class ScriptedExecutor:
         self.logs: dict[str, bytes] = {}
         self.cancelled: list[tuple[str, str]] = []
         self.closed: bool | None = None
+        self.released: list[str] = []
         self._outcome = outcome
         self._devices = dict(devices or {"cpu0": "CPU", "cpu1": "CPU"})
         self._seq: dict[str, int] = {}
@@ -75,6 +76,9 @@ class ScriptedExecutor:
 
     async def read_log(self, attempt: str, max_bytes: int) -> bytes:
         return self.logs.get(attempt, b"")[-max_bytes:]
+
+    async def release(self, attempt: str) -> None:
+        self.released.append(attempt)
 
     async def close(self, *, kill: bool) -> None:
         self.closed = kill

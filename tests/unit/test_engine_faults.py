@@ -14,7 +14,7 @@ from core.control import Request
 from core.engine import recorder
 from core.engine.convert import event_of
 from core.engine.server import ControlServer
-from core.events import BASELINE, Command, ConfirmRequested, decode
+from core.events import BASELINE, Command, ConfirmRequested, RunFinished, decode
 from core.executor import AttemptSpec, ExecutorError, Finished, Progress, Started
 from core.journal import Journal, JournalDamaged, line_of, scan
 from core.journal.format import segment_path
@@ -130,6 +130,26 @@ async def test_more_devices_of_another_class_do_not_move_the_reference(tmp_path)
     state = await run_to_end(engine_on(tmp_path, ScriptedExecutor(noisy, devices, external=True), Script(idle)))
     assert state.reference_class() == "CPU"
     assert sorted(run.device_class for run in state.ledger.runs_of[BASELINE]) == ["CPU"] * 4 + ["H100"] * 4
+
+
+async def test_the_world_may_forget_an_end_only_once_it_is_on_disk(tmp_path):
+    class Forgetful(ScriptedExecutor):
+        async def release(self, attempt):
+            on_disk = [event for event, _ in scan(tmp_path) if isinstance(event, RunFinished)]
+            assert attempt in [event.attempt for event in on_disk]
+            await super().release(attempt)
+
+    async def research(bench):
+        await bench.wait(settled_above=3)
+        return "done"
+
+    executor = Forgetful(noisy, external=True)
+    state = await run_to_end(engine_on(tmp_path, executor, Script(research)))
+    assert state.now.counts.finished == 4
+    assert len(executor.released) >= 3, "the last ends may be left to close"
+    inside = ScriptedExecutor(noisy)
+    await run_to_end(engine_on(tmp_path / "inside", inside, Script(research)))
+    assert inside.released == []
 
 
 async def test_the_hours_are_over_in_a_quiet_session_too(tmp_path):

@@ -22,7 +22,7 @@ RECORDED = {
     "admission": ("node-admission", "infrastructure"),
     "bigterm": ("crash", "crash"),
     "cancel": ("deleted", "infrastructure"),
-    "deadline": ("job-deadline", "infrastructure"),
+    "deadline": ("job-deadline", "timeout"),
     "drained": ("drained", "preempted"),
     "drained-nopfp": ("drained", "preempted"),
     "evicted-disk": ("disk", "crash"),
@@ -31,7 +31,7 @@ RECORDED = {
     "imagepull": ("image-pull", None),
     "kubelet-restart": ("no-result", "crash"),
     "logrotate": ("no-result", "crash"),
-    "no-configmap": ("queue-deadline", "infrastructure"),
+    "no-configmap": ("queue-deadline", "unschedulable"),
     "nodelost": ("node-lost", "device_lost"),
     "ok": ("no-result", "crash"),
     "oomchild": ("oom-host", "oom"),
@@ -43,7 +43,7 @@ RECORDED = {
     "real-segv": ("crash", "crash"),
     "segv": ("no-result", "crash"),
     "shm-full": ("crash", "crash"),
-    "starterror": ("start-error", "infrastructure"),
+    "starterror": ("start-error", None),
     "suspend-resume": ("no-result", "crash"),
     "ttl": ("no-result", "crash"),
     "unschedulable-gpus": ("busy", None),
@@ -71,11 +71,12 @@ class Watched:
                 self.gone.add(obj["metadata"]["uid"])
         jobs = [obj for (kind, _uid), obj in self.objects.items() if kind == "Job"]
         seen = classify_pods(
+            ATTEMPT,
             jobs[0] if jobs else None,
             [obj for (kind, _uid), obj in self.objects.items() if kind == "Pod"],
             [obj for (kind, _uid), obj in self.objects.items() if kind == "Event"],
             cancelled_by_us=self.cancelled,
-            gone=frozenset(self.gone),
+            gone=self.gone,
             job_deleted=bool(jobs) and jobs[0]["metadata"]["uid"] in self.gone,
             ever_started=self.started,
         )
@@ -89,7 +90,6 @@ def with_result(changes: list[dict]) -> list[dict]:
     for change in changed:
         if change["kind"] != "Pod":
             continue
-        change["object"]["metadata"].setdefault("annotations", {})["autoresearch.dev/attempt"] = ATTEMPT
         for status in change["object"]["status"].get("containerStatuses", []):
             if status["state"].get("terminated", {}).get("exitCode") == 0:
                 status["state"]["terminated"]["message"] = message()
@@ -218,7 +218,7 @@ ROWS = [
     (
         "node-lost",
         {"pod": pod("Running", state=RUNNING, disruption="DeletionByTaintManager", deleting=True)},
-        {"outcome": "device_lost", "blame": "node", "says": f"went away or was tainted on {NODE}"},
+        {"outcome": "device_lost", "blame": "node", "says": f"stopped answering, or was tainted on {NODE}"},
     ),
     ("node-removed", {"pod": pod("Failed", disruption="DeletionByPodGC")}, {"outcome": "device_lost", "blame": "node"}),
     (
@@ -277,23 +277,23 @@ ROWS = [
     ("suspended", {"job": job(suspend=True), "pod": pod("Running", state=RUNNING, deleting=True)}, {"phase": "queued"}),
     (
         "gpu",
-        own(84, "device_lost", "Xid 79: the GPU has fallen off the bus"),
-        {"outcome": "device_lost", "blame": "gpu", "says": "Xid 79"},
+        own(84, "infrastructure", "Xid 79: the GPU has fallen off the bus"),
+        {"outcome": "infrastructure", "blame": "gpu", "says": "Xid 79"},
     ),
     (
         "gpu",
         {"pod": pod("Failed", state=ended(84))},
-        {"outcome": "device_lost", "says": f"its GPU is broken on {NODE}"},
+        {"outcome": "infrastructure", "says": f"its GPU is broken on {NODE}"},
     ),
     (
         "gpu",
         {"pod": pod("Failed", state=ended(1, "RuntimeError: CUDA error: uncorrectable ECC error encountered"))},
-        {"outcome": "device_lost", "blame": "gpu"},
+        {"outcome": "infrastructure", "blame": "gpu"},
     ),
     (
         "gpu",
         {"pod": pod("Failed", state=ended(134, "NVRM: Xid (PCI:0000:3b:00): 48, pid=7"))},
-        {"outcome": "device_lost"},
+        {"outcome": "infrastructure"},
     ),
     (
         "startup-deadline",
@@ -309,12 +309,12 @@ ROWS = [
     (
         "queue-deadline",
         {"job": job(("Failed", "DeadlineExceeded", "")), "pod": None, "deleted": True},
-        {"outcome": "infrastructure", "hold": "manifest"},
+        {"outcome": "unschedulable"},
     ),
     (
         "job-deadline",
         {"job": job(("Failed", "DeadlineExceeded", "")), "pod": pod("Failed", state=ended(143), deleting=True)},
-        {"outcome": "infrastructure"},
+        {"outcome": "timeout"},
     ),
     ("oom-host", {"pod": pod("Failed", state=ended(137, "", "OOMKilled"))}, {"outcome": "oom"}),
     (
@@ -355,13 +355,13 @@ ROWS = [
         {"pod": pod("Failed", state=ended(137), reason="Evicted", message="The node was low on resource: memory.")},
         {"outcome": "infrastructure", "blame": "node"},
     ),
-    ("data", own(85, "infrastructure", "/data/meta.json is missing"), {"outcome": "infrastructure", "hold": "data"}),
+    ("data", own(85, "infrastructure", "/data/meta.json is missing"), {"outcome": "infrastructure"}),
     ("contract", own(86, "crash", "build() returned no module"), {"outcome": "crash"}),
     ("our-side", own(87, "infrastructure", "the scorer died"), {"outcome": "infrastructure"}),
     (
         "start-error",
         {"pod": pod("Failed", state=ended(128, 'exec: "python3": not found', "StartError"))},
-        {"outcome": "infrastructure", "hold": "manifest", "says": 'exec: "python3": not found'},
+        {"outcome": None, "phase": "waiting", "hold": "manifest", "says": 'exec: "python3": not found'},
     ),
     (
         "over-budget",
@@ -371,7 +371,7 @@ ROWS = [
     (
         "gpu",
         {"job": job(policy(EXITED.format(84))), "pod": None, "deleted": True},
-        {"outcome": "device_lost", "blame": "gpu"},
+        {"outcome": "infrastructure", "blame": "gpu"},
     ),
     (
         "result-lost",
@@ -460,7 +460,7 @@ ROWS = [
     (
         "no-configmap",
         {"pod": pod(state=CREATING), "events": [event("FailedMount", NO_CONFIGMAP)]},
-        {"phase": "starting", "remedy": "recreate_configmap"},
+        {"phase": "waiting", "hold": "", "remedy": "recreate_configmap"},
     ),
     (
         "no-volume",
@@ -506,7 +506,7 @@ ROWS = [
     (
         "quota",
         {"events": [refused('pods "x" is forbidden: exceeded quota: q, used: 1')]},
-        {"phase": "waiting", "hold": "quota", "says": "(q, used: 1)"},
+        {"phase": "waiting", "hold": "", "says": "(q, used: 1)"},
     ),
     (
         "policy",
@@ -542,7 +542,7 @@ ROWS = [
 @pytest.mark.parametrize(("row", "seen", "expected"), ROWS, ids=[f"{n}-{row[0]}" for n, row in enumerate(ROWS)])
 def test_row(row, seen, expected):
     given_ = {"job": job(), "pod": None, "events": [], "cancelled_by_us": False} | seen
-    found = classify(given_.pop("job"), given_.pop("pod"), given_.pop("events"), **given_)
+    found = classify(ATTEMPT, given_.pop("job"), given_.pop("pod"), given_.pop("events"), **given_)
     assert found.row == row, found
     expected = dict(expected)
     assert expected.pop("says", "") in found.reason
@@ -563,20 +563,20 @@ def test_every_row_of_the_table_is_tested():
 def test_a_gated_pod_is_queued():
     gated = pod(unschedulable="Scheduling is blocked due to non-empty scheduling gates")
     gated["status"]["conditions"][0]["reason"] = "SchedulingGated"
-    seen = classify(job(), gated, [], cancelled_by_us=False)
+    seen = classify(ATTEMPT, job(), gated, [], cancelled_by_us=False)
     assert (seen.row, seen.phase, seen.hold) == ("gated", "queued", "")
 
 
 def test_an_init_container_that_waits_is_what_a_pod_waits_for():
     waiting = pod(state={"waiting": {"reason": "PodInitializing"}})
     waiting["status"]["initContainerStatuses"] = [{"name": "i", "state": {"waiting": {"reason": "ErrImagePull"}}}]
-    assert classify(job(), waiting, [], cancelled_by_us=False).row == "image-pull"
+    assert classify(ATTEMPT, job(), waiting, [], cancelled_by_us=False).row == "image-pull"
 
 
 def test_only_the_trainer_counts():
     sidecar = pod("Running", state=RUNNING)
     sidecar["status"]["containerStatuses"].insert(0, {"name": "sidecar", "state": ended(1)})
-    assert classify(job(), sidecar, [], cancelled_by_us=False).row == "running"
+    assert classify(ATTEMPT, job(), sidecar, [], cancelled_by_us=False).row == "running"
 
 
 def test_a_suspended_attempt_goes_on_in_another_pod():
@@ -589,7 +589,7 @@ def test_a_suspended_attempt_goes_on_in_another_pod():
     failed["status"]["conditions"].append({"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"})
 
     def look(of, pods, gone=frozenset()):
-        return classify_pods(of, pods, [], cancelled_by_us=False, gone=gone)
+        return classify_pods(ATTEMPT, of, pods, [], cancelled_by_us=False, gone=gone)
 
     assert look(job(suspend=True), [old], frozenset({"pod-uid"})).row == "suspended"
     assert look(resumed, [old], frozenset({"pod-uid"})).row == "ending"
@@ -638,7 +638,7 @@ def test_a_suspended_attempt_goes_on_in_another_pod():
 )
 def test_forged_and_torn_results_are_none(text):
     assert results.parse(text, ATTEMPT) is None
-    seen = classify(job(), pod("Running", state=ended(0, text)), [], cancelled_by_us=False)
+    seen = classify(ATTEMPT, job(), pod("Running", state=ended(0, text)), [], cancelled_by_us=False)
     assert (seen.row, seen.outcome, seen.finished().val_bpb) == ("no-result", "crash", None)
 
 
@@ -646,7 +646,7 @@ def test_forged_and_torn_results_are_none(text):
 def test_an_incomplete_score_is_none(lacking):
     text = message(**{lacking: None})
     assert results.parse(text, ATTEMPT) is not None
-    assert classify(job(), pod("Running", state=ended(0, text)), [], cancelled_by_us=False).row == "no-result"
+    assert classify(ATTEMPT, job(), pod("Running", state=ended(0, text)), [], cancelled_by_us=False).row == "no-result"
 
 
 @given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))
@@ -656,22 +656,16 @@ def test_no_text_breaks_the_reading_of_results(text):
 
 def test_figures_of_a_failed_run_are_kept_and_its_score_is_not():
     text = message(outcome="crash", reason="bad\x1b[2J shape")
-    seen = classify(job(), pod("Failed", state=ended(1, text)), [], cancelled_by_us=False)
+    seen = classify(ATTEMPT, job(), pod("Failed", state=ended(1, text)), [], cancelled_by_us=False)
     end = seen.finished()
     assert (end.outcome, end.reason, end.steps, end.val_bpb, end.tier) == ("crash", "bad shape", 1200, None, None)
     assert seen.result is not None
     assert seen.result["gpu"] == result()["gpu"]
 
 
-def test_a_pod_without_the_attempts_name_has_no_result():
-    nameless, of = pod("Running", state=ended(0, message())), job()
-    del nameless["metadata"]["annotations"], of["metadata"]["annotations"]
-    assert classify(of, nameless, [], cancelled_by_us=False).row == "no-result"
-
-
 def test_a_verdict_that_is_not_final_is_no_end():
     with pytest.raises(ValueError, match="running"):
-        classify(job(), pod("Running", state=RUNNING), [], cancelled_by_us=False).finished()
+        classify(ATTEMPT, job(), pod("Running", state=RUNNING), [], cancelled_by_us=False).finished()
 
 
 # ------------------------------------------------------------------------------------------ refused creations
@@ -680,18 +674,13 @@ def test_a_verdict_that_is_not_final_is_no_end():
 @pytest.mark.parametrize(
     ("status", "reason", "text", "row", "expected"),
     [
-        (409, "AlreadyExists", 'jobs.batch "x" already exists', "post-exists", {"remedy": "adopt", "phase": "queued"}),
-        (409, "Conflict", "Operation cannot be fulfilled on resourcequotas", "post-trouble", {"remedy": "retry"}),
-        (429, "TooManyRequests", "slow down", "post-trouble", {"remedy": "retry", "hold": ""}),
-        (500, "InternalError", "etcdserver: leader changed", "post-trouble", {"remedy": "retry"}),
-        (0, "", "connection refused", "post-trouble", {"remedy": "retry"}),
-        (401, "Unauthorized", "Unauthorized", "post-unauthorized", {"remedy": "retry", "hold": "policy"}),
+        (401, "Unauthorized", "Unauthorized", "post-unauthorized", {"hold": "policy", "phase": "waiting"}),
         (
             403,
             "Forbidden",
             'jobs.batch "x" is forbidden: exceeded quota: objects, requested: count/jobs.batch=1',
             "post-quota",
-            {"remedy": "clean_finished", "hold": "quota"},
+            {"hold": "quota"},
         ),
         (403, "Forbidden", 'User "u" cannot create resource "jobs"', "post-forbidden", {"hold": "policy"}),
         (404, "NotFound", 'namespaces "x" not found', "post-not-found", {"hold": "policy"}),

@@ -91,9 +91,14 @@ def time_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def _multiples(low: float, high: float, step: float, most: int) -> list[float] | None:
-    """The multiples of `step` in the range, or None where they are more than `most`."""
+    """The multiples of `step` in the range, or None where they are more than `most`.
+
+    Where the range is as narrow as floats are apart, a multiple's last digit may round out of it: it is put back.
+    """
     first, last = math.ceil(low / step), math.floor(high / step)
-    return [index * step for index in range(first, last + 1)] if last - first < most else None
+    if last - first >= most:
+        return None
+    return [min(max(index * step, low), high) for index in range(first, last + 1)]
 
 
 def labels(values: Sequence[float]) -> list[str]:
