@@ -177,6 +177,7 @@ def _place(asked: Asked, seed: int, now_s: float, show: Show) -> _Place:
 
 def _cluster(asked: Asked, seed: int, now_s: float) -> _Place:
     """A Kubernetes cluster, real or simulated; what it has, only its executor can see."""
+    from executors.kubernetes.access import Access
     from executors.kubernetes.settings import to_options
 
     if asked.corpus or asked.sandbox != "auto" or asked.train_python:
@@ -191,6 +192,7 @@ def _cluster(asked: Asked, seed: int, now_s: float) -> _Place:
         return _simulated_cluster(asked, seed, options)
     if asked.speed is not None or asked.faults is not None:
         raise UserError("--speed and --faults belong to a simulated cluster: add --kube-endpoint sim", 2)
+    Access.resolve(settings.kubeconfig, settings.context, settings.namespace)  # before there is a session
     return _Place(
         profile=choose_profile("cuda" if settings.gpu_resource else "cpu"),
         gpus=asked.gpus,

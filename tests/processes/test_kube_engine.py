@@ -41,7 +41,9 @@ def test_a_session_from_an_empty_home_goes_all_the_way_and_leaves_nothing(tmp_pa
     assert status["simulated"] is True
     assert status["executor"] == "kubernetes"
     assert left_in(folder) == {"jobs": [], "pods": [], "configmaps": []}
-    rows = json.loads(call(tmp_path, "sql", "--json", "select distinct device_class from runs").stdout)
+    rows = json.loads(
+        call(tmp_path, "sql", "--json", "select distinct device_class from runs where val_bpb > 0").stdout
+    )
     assert {row["device_class"] for row in rows} == {"H100-80GB", "H200-141GB"}
 
 
@@ -68,7 +70,8 @@ def test_killed_at_random_moments_nothing_is_lost_doubled_or_leaked(tmp_path, mo
     state = audit(folder)
     assert state.now.ended is not None
     counts = state.now.counts
-    assert counts.finished + counts.failed + counts.stopped + counts.cancelled == 40
+    assert counts.started == 40
+    assert counts.finished + counts.failed + counts.stopped == 40, "a run that began was lost"
     assert counts.finished >= 30
     assert left_in(folder) == {"jobs": [], "pods": [], "configmaps": []}
 
