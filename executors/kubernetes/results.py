@@ -36,6 +36,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     eval_tokens: int | None = None
     corpus_sha256: str | None = None
     gpu: dict[str, Any] | None = None
+    found: dict[str, Any] | None = None  # by a canary, which looks around and trains nothing
 
 
 _DECODER: Final = msgspec.json.Decoder(Result, strict=True)
