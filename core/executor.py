@@ -46,8 +46,8 @@ class Device(msgspec.Struct, frozen=True):
 class AttemptSpec(msgspec.Struct, frozen=True):
     """One execution of a run, as the engine orders it.
 
-    Where a cluster places, `device` is a wish, and `Started` says where it is; `source` is the text of the revision's `train.py`;
-    `budget_s` counts training seconds on a GPU and process CPU seconds on a CPU slot.
+    Where a cluster places, `device` is a wish, and `Started` says where it is; `source` is the text of the
+    revision's `train.py`; `budget_s` counts training seconds on a GPU and process CPU seconds on a CPU slot.
     """
 
     run: str

@@ -234,6 +234,7 @@ def _run_waiting(state: SessionState, event: RunWaiting) -> None:
 
 def _executor_notice(state: SessionState, event: ExecutorNotice) -> None:
     state.now.notice = event if event.text else None
+    state.ledger.talk.append(event)
 
 
 def _run_started(state: SessionState, event: RunStarted) -> None:

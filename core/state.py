@@ -428,6 +428,7 @@ TalkEvent = (
     | Verdict
     | Command
     | LimitHit
+    | ExecutorNotice
     | ResearchEnded
     | SessionEnded
     | EpochStarted

@@ -150,7 +150,8 @@ def missing_data(spec: Mapping[str, Any]) -> str:
         meta = json.loads((corpus / "meta.json").read_bytes())
         empty = [name for name in ("train", "val", "token_bytes") if not (corpus / f"{name}.bin").stat().st_size]
     except (OSError, ValueError) as error:
-        return f"there is no whole corpus in {corpus} ({type(error).__name__}): run `autoresearch-tui prepare --kubernetes`"
+        why = type(error).__name__
+        return f"there is no whole corpus in {corpus} ({why}): run `autoresearch-tui prepare --kubernetes`"
     wanted = spec.get("corpus_sha256")
     if wanted and meta.get("sha256") != wanted:
         return f"the corpus in {corpus} is not the one of this session"
@@ -169,7 +170,7 @@ def last_word(result: Mapping[str, Any]) -> bytes:
 
 
 def finish(result: Mapping[str, Any], code: int) -> None:
-    """Write the last word and end the pod's container. Nothing of the trainer lives by now, so nobody writes after us."""
+    """Write the last word and end the container. Nothing of the trainer lives by now: nobody writes after us."""
     try:
         with LAST_WORD.open("wb") as file:
             file.write(last_word(result))

@@ -31,7 +31,7 @@ def create(config: ExecutorConfig) -> SimExecutor:
 
 
 def _physics(config: ExecutorConfig) -> Physics:
-    """What the simulated world goes by; imported here, so that other sessions do not pay for it. Raises ExecutorError."""
+    """What the simulated world goes by; imported here: other sessions do not pay. Raises ExecutorError."""
     from sim.world.physics import physics
 
     confined = bool(config.options.get("research"))  # a model may write what is run here

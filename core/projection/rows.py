@@ -11,6 +11,7 @@ from core.events import (
     AnyEvent,
     Command,
     DesignDeclared,
+    ExecutorNotice,
     ExperimentProposed,
     Forecast,
     Incumbent,
@@ -44,6 +45,7 @@ Spoken = (
     | DesignDeclared
     | ExperimentProposed
     | Incumbent
+    | ExecutorNotice
     | LimitHit
     | Note
     | PhaseChanged
@@ -369,18 +371,18 @@ def message(
             author, content = "researcher", f"{event.design}: {event.why}"
         case PhaseChanged():
             author, content = "researcher", f"{event.phase}: {event.why}"
-        case ResearchEnded():
-            author, content = "researcher", event.reason
+        case ResearchEnded() | SessionEnded():
+            author, content = ("researcher" if isinstance(event, ResearchEnded) else author), event.reason
         case Command():
             author, content = "person", f"{event.verb} {event.arg}".rstrip()
         case Verdict():
             exp, content = event.exp, f"{event.verdict}: {event.reason}"
         case Incumbent():
             exp, content = event.exp, f"{event.exp} is the incumbent"
+        case ExecutorNotice():
+            author, content = "executor", event.text or "over"
         case LimitHit():
             content = f"{event.limit} {'cleared' if event.cleared else 'hit'}: {event.detail}"
-        case SessionEnded():
-            content = event.reason
         case SessionForked():
             content = f"forked from {event.parent}: {event.runs} runs copied, {event.in_flight} in flight cancelled"
     kind = str(event.__struct_config__.tag)

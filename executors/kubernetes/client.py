@@ -1,7 +1,7 @@
 """The Kubernetes API for one namespace, in raw objects: the only module that knows the client library.
 
-The library brings kubeconfig, TLS, tokens, proxies and the connection pool (`kubernetes.aio`, aiohttp). Objects go in and
-out as plain dicts, so that the server is the one that validates them, and a watch costs a tenth of decoding to models.
+The library brings kubeconfig, TLS, tokens, proxies and the connection pool (`kubernetes.aio`, aiohttp). Objects go in
+and out as plain dicts: the server is the one that validates them, and a watch costs a tenth of decoding to models.
 """
 
 from __future__ import annotations
@@ -317,7 +317,7 @@ class Cluster:
             status = msgspec.json.decode(out)["status"]
             self._token = str(status["token"])
             expires = status.get("expirationTimestamp")
-            self._expires = datetime.fromisoformat(expires.replace("Z", "+00:00")) if expires else None
+            self._expires = datetime.fromisoformat(expires) if expires else None
         except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
             raise ExecutorError(f"the credentials' program {command} gave no token") from None
 

@@ -236,7 +236,7 @@ class _Examination:
             claim = await self._cluster.get("persistentvolumeclaims", name)
         except KubeError as error:
             if error.status == 404:
-                fix = "kubectl apply -k deploy/base, then autoresearch-tui prepare --kubernetes; or name another with --data"
+                fix = "kubectl apply -k deploy/base, then prepare --kubernetes; or name another with --data"
                 yield Check("fail", "data", f"there is no claim {name} in {self._cluster.namespace}", fix)
             else:
                 yield Check("warn", "data", f"the claim {name} cannot be looked at: {error}")

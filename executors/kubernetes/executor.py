@@ -418,7 +418,7 @@ class KubernetesExecutor:
         self._by_name.pop(attempt.name, None)
 
     def _sweep(self) -> None:
-        """Delete the session's objects that belong to no open attempt: ended ones that an engine did not live to delete."""
+        """Delete the session's objects that belong to no open attempt: an engine before did not live to do it."""
         for kind, obj in self._link.known():
             if kind == "jobs" and names.job_of(obj) not in self._by_name:
                 self._janitor.remove("jobs", obj)

@@ -55,7 +55,7 @@ class Follower:
                     return  # not there yet, or not there any more: what counts comes in the pod's status
             if self.whole:
                 return
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  jitter is no secret
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
     async def _read(self) -> bool:
@@ -103,4 +103,4 @@ async def keep_log(cluster: Cluster, pod: str, path: Path) -> None:
     lines = (line for line in data.decode(errors="replace").split("\n") if runner_line(line) is None)
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(clean("\n".join(lines)))
+        path.write_text(clean("\n".join(lines)))  # noqa: ASYNC240  at most 2.5 MB, once per run

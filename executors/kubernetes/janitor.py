@@ -108,7 +108,7 @@ async def persist(work: Callable[[], Awaitable[Any]]) -> None:
                 raise
         else:
             return
-        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  jitter is no secret
         pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
 

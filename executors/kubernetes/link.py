@@ -223,7 +223,7 @@ class Link:
         self._away[kind] = loop.call_later(wait_s, self.notices.say, "api", _away_sentence(why), "error")
 
     async def _keep_pace(self) -> None:
-        """Let a simulated cluster's time flow as the session's does: a person changes its speed, a live model slows it."""
+        """Let a simulated cluster's time flow as the session's: a person changes its speed, a live model slows it."""
         told, still = self._config.clock.rate, 0
         while True:
             await asyncio.sleep(_PACE_S)

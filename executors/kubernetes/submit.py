@@ -99,7 +99,7 @@ class Submitter:
                         return known
                 elif not error.transient:
                     raise Refused(post_failure(error.status, error.reason, error.message)) from None
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  jitter is no secret
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
     async def _existing(self, attempt: Attempt, body: Json) -> Json | None:
@@ -131,7 +131,7 @@ class Submitter:
                     raise Refused(post_failure(error.status, error.reason, error.message)) from None
             else:
                 return
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  jitter is no secret
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
     async def _owned(self, name: str, job: Json) -> bool:

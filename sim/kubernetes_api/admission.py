@@ -90,7 +90,8 @@ def admit_pod(store: Store, pod: Json) -> None:
             used = sum(_asked(one["spec"], resource) for one in store.list("pods", namespace) if not over(one))
             if asks and used + asks > int(limit):
                 text = (
-                    f'pods "{name}" is forbidden: exceeded quota: {quota["metadata"]["name"]}, requested: {key}={asks}, '
+                    f'pods "{name}" is forbidden: exceeded quota: {quota["metadata"]["name"]}, '
+                    f"requested: {key}={asks}, "
                     f"used: {key}={used}, limited: {key}={limit}"
                 )
                 raise Refused(403, "Forbidden", text, "pods", name)
@@ -108,7 +109,8 @@ def security(store: Store, namespace: str, spec: Json) -> str:
         own, name = container.get("securityContext") or {}, container.get("name")
         if own.get("allowPrivilegeEscalation") is not False:
             broken.append(
-                f'allowPrivilegeEscalation != false (container "{name}" must set securityContext.allowPrivilegeEscalation=false)'
+                f'allowPrivilegeEscalation != false (container "{name}" must set '
+                "securityContext.allowPrivilegeEscalation=false)"
             )
         if (own.get("capabilities") or {}).get("drop") != ["ALL"]:
             broken.append(

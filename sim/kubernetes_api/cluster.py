@@ -202,11 +202,13 @@ def node(name: str, cls: str, count: int, now: str) -> Json:
     }
     labels = {
         "kubernetes.io/hostname": name, "nvidia.com/gpu.product": PRODUCTS[cls], "nvidia.com/gpu.count": str(count),
-        "nvidia.com/gpu.memory": str(gpu.memory_mb), "nvidia.com/gpu.replicas": "1", "nvidia.com/mig.strategy": "single",
+        "nvidia.com/gpu.memory": str(gpu.memory_mb), "nvidia.com/gpu.replicas": "1",
+        "nvidia.com/mig.strategy": "single",
     }  # fmt: skip
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastTransitionTime": now}
+    info = {"kubeletVersion": "v1.36.2"}
     return {
         "kind": "Node", "apiVersion": "v1", "metadata": {"name": name, "labels": labels},
         "spec": {"taints": [{"key": GPU, "value": "present", "effect": "NoSchedule"}]},
-        "status": {"capacity": amounts, "allocatable": amounts, "conditions": [ready], "nodeInfo": {"kubeletVersion": "v1.36.2"}},
+        "status": {"capacity": amounts, "allocatable": amounts, "conditions": [ready], "nodeInfo": info},
     }  # fmt: skip

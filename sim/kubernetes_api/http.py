@@ -111,7 +111,7 @@ class Api:
         self._store, self._logs, self.users, self._now_s, self._own = store, logs, users, now_s, own
         self.faults = Faults()
         self.requests = 0
-        self.delete_pod: Callable[[Json, int], None] = lambda pod, grace_s: None
+        self.delete_pod: Callable[[Json, int], None] = _nothing
         self._closing = asyncio.Event()
         self._pages: dict[tuple[int, str, str, str], list[Json]] = {}
         self.orphaned: dict[str, bool] = {}
@@ -147,15 +147,9 @@ class Api:
         group = KINDS[asked.kind].group
         if user.rules is not None and not may(user.rules, allowed_as, group, resource):
             raise forbidden(user.name, allowed_as, group, resource, asked.namespace, asked.name)
-        if (
-            KINDS[asked.kind].namespaced
-            and asked.namespace
-            and self._store.get("namespaces", "", asked.namespace) is None
-        ):
-            if asked.verb == "create":
-                raise Refused(
-                    404, "NotFound", f'namespaces "{asked.namespace}" not found', "namespaces", asked.namespace
-                )
+        space = asked.namespace if asked.verb == "create" and KINDS[asked.kind].namespaced else ""
+        if space and self._store.get("namespaces", "", space) is None:
+            raise Refused(404, "NotFound", f'namespaces "{space}" not found', "namespaces", space)
         return await self._answer(asked, request, cut=fault is not None)
 
     def _user(self, request: web.BaseRequest) -> User:
@@ -526,6 +520,10 @@ class Api:
             return
         usual = int(obj["spec"].get("terminationGracePeriodSeconds", 30))
         self.delete_pod(obj, usual if grace_s is None else grace_s)
+
+
+def _nothing(_pod: Json, _grace_s: int) -> None:
+    """What deletes pods in a cluster without any."""
 
 
 def _body(data: bytes, kind: Kind) -> Json:

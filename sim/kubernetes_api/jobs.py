@@ -158,7 +158,8 @@ class JobController:
             if codes and ended and (ended.get("exitCode") in codes["values"]) == (codes["operator"] == "In"):
                 return (
                     "PodFailurePolicy",
-                    f"Container trainer for pod {name} failed with exit code {ended.get('exitCode')} matching {rule['action']} rule at index {index}",
+                    f"Container trainer for pod {name} failed with exit code {ended.get('exitCode')} matching "
+                    f"{rule['action']} rule at index {index}",
                 )
         return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
 

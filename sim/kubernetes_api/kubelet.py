@@ -77,11 +77,12 @@ class Kubelet:
     def _missing(self, pod: Json) -> str:
         store, namespace = self._world.store, pod["metadata"]["namespace"]
         for volume in pod["spec"].get("volumes") or ():
+            failed = f'MountVolume.SetUp failed for volume "{volume["name"]}"'
             if "configMap" in volume and store.get("configmaps", namespace, volume["configMap"]["name"]) is None:
-                return f'MountVolume.SetUp failed for volume "{volume["name"]}" : configmap "{volume["configMap"]["name"]}" not found'
+                return f'{failed} : configmap "{volume["configMap"]["name"]}" not found'
             claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
             if claim and store.get("persistentvolumeclaims", namespace, claim) is None:
-                return f'MountVolume.SetUp failed for volume "{volume["name"]}" : persistentvolumeclaim "{claim}" not found'
+                return f'{failed} : persistentvolumeclaim "{claim}" not found'
         return ""
 
     def _begin(self, uid: str, namespace: str, name: str) -> None:
@@ -237,7 +238,7 @@ class Kubelet:
     def lose_node(self, name: str) -> None:
         """A node falls silent; its pods go on being shown as they were."""
         self.dead.add(name)
-        for uid, pod in self._on(name):
+        for uid, _ in self._on(name):
             container = self._containers.pop(uid, None)
             if container is not None:
                 container.stop()

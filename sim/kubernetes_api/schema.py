@@ -42,7 +42,8 @@ _VOLUME: Final = _fields(
 )
 _POD: Final = _fields(
     "activeDeadlineSeconds affinity automountServiceAccountToken dnsConfig dnsPolicy enableServiceLinks hostAliases "
-    "hostIPC hostNetwork hostPID hostUsers hostname imagePullSecrets nodeName nodeSelector os overhead preemptionPolicy "
+    "hostIPC hostNetwork hostPID hostUsers hostname imagePullSecrets nodeName nodeSelector os overhead "
+    "preemptionPolicy "
     "priority priorityClassName readinessGates resourceClaims resources restartPolicy runtimeClassName schedulerName "
     "schedulingGates serviceAccount serviceAccountName setHostnameAsFQDN shareProcessNamespace subdomain "
     "terminationGracePeriodSeconds tolerations topologySpreadConstraints",
@@ -60,7 +61,8 @@ SCHEMAS: Final[Mapping[str, Any]] = {
     | {
         "metadata": _META,
         "spec": _fields(
-            "activeDeadlineSeconds backoffLimit backoffLimitPerIndex completionMode completions managedBy manualSelector "
+            "activeDeadlineSeconds backoffLimit backoffLimitPerIndex completionMode completions managedBy "
+            "manualSelector "
             "maxFailedIndexes parallelism podReplacementPolicy selector successPolicy suspend ttlSecondsAfterFinished",
             podFailurePolicy=_fields("rules"),
             template={"metadata": _META, "spec": _POD},
@@ -104,7 +106,7 @@ def check(kind: str, obj: Json, *, strict: bool) -> None:
             f"Invalid value: {name!r}: a lowercase RFC 1123 subdomain must consist of "
             f"lower case alphanumeric characters, '-' or '.', and be at most {limit} characters",
         )
-    for key, value in (meta.get("labels") or {}).items():
+    for value in (meta.get("labels") or {}).values():
         if not isinstance(value, str) or len(value) > 63 or not _LABEL.fullmatch(value):
             raise invalid(
                 kind, name, "metadata.labels", f"Invalid value: {value!r}: a valid label must be 63 characters or less"

@@ -28,8 +28,7 @@ class Past(NamedTuple):
 
 
 class Store:
-    """Objects as they go over the wire, by plural kind. What is handed out is never changed afterwards: a change makes a
-    new object.
+    """Objects as they go over the wire, by plural kind. What is handed out never changes: a change makes a new object.
 
     Args:
         clock: the cluster's time.

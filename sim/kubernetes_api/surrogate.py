@@ -63,7 +63,8 @@ class Surrogate:
             self._kubelet.refuse(
                 self._pod,
                 "UnexpectedAdmissionError",
-                "Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu, which is unexpected",
+                "Pod was rejected: Allocate failed due to no healthy devices present; cannot allocate unhealthy "
+                "devices nvidia.com/gpu, which is unexpected",
             )
         elif fault == "image" or ending.outcome == "image":
             self._kubelet.waiting(

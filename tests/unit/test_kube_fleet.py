@@ -66,7 +66,7 @@ def test_a_quota_bounds_the_devices(tmp_path):
 
 @pytest.mark.parametrize("asked", ["8", "H100", "x", "0.5xH100"])
 def test_without_nodes_the_user_has_to_say_which_devices(asked):
-    with pytest.raises(ExecutorError, match="--gpus|selection"):
+    with pytest.raises(ExecutorError, match=r"--gpus|selection"):
         Caps(asked).slots()
     assert [device.device for device in Caps("2xH100-80GB").slots()] == ["h100-80gb/0", "h100-80gb/1"]
 

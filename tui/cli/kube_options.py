@@ -43,7 +43,7 @@ def settings_of(asked: dict[str, Any], *, wanted: bool) -> KubeSettings | None:
         UserError: a cluster's options without a cluster.
         ExecutorError: they cannot be used; the text is one sentence.
     """
-    said = {name: asked.pop(name) for name in _NAMES}
+    said = {name: asked.pop(name, None) for name in _NAMES}
     if not wanted:
         from tui.cli import UserError
 
