@@ -123,14 +123,14 @@ def _checked(found: dict[str, Any], where: str) -> KubeSettings:
         settings = msgspec.convert(found, KubeSettings)
     except msgspec.ValidationError as error:
         raise ExecutorError(f"{where}: {_in_words(error, found)}") from None
-    wrong = _wrong(settings)
+    wrong = _wrong_amount(settings) or _wrong_text(settings)
     if wrong:
         raise ExecutorError(f"{where}: {wrong}")
     return settings
 
 
-def _wrong(settings: KubeSettings) -> str:
-    """What cannot be though its type is right, as the end of a sentence; empty where all is well."""
+def _wrong_amount(settings: KubeSettings) -> str:
+    """A number or size that cannot be though its type is right, as the end of a sentence; empty where all is well."""
     for name, least in _AT_LEAST.items():
         value = getattr(settings, name)
         if value is not None and not value >= least:  # not a number is not at least anything
@@ -139,6 +139,11 @@ def _wrong(settings: KubeSettings) -> str:
         value = getattr(settings, name)
         if value is not None and not (_QUANTITY.fullmatch(value) and number(value) >= 1 << 20):
             return f"{name} is {value!r}, which is no size: write 8Gi or 500Mi"
+    return ""
+
+
+def _wrong_text(settings: KubeSettings) -> str:
+    """The same of names and references."""
     for name in ("namespace", "queue", "priority_class", "runtime_class"):
         value = getattr(settings, name)
         if value and not _NAME.fullmatch(value):
