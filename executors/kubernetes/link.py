@@ -15,6 +15,7 @@ from executors.kubernetes.access import Access
 from executors.kubernetes.attempts import Json
 from executors.kubernetes.client import Cluster, KubeError
 from executors.kubernetes.fleet import Caps, Fleet
+from executors.kubernetes.janitor import persist
 from executors.kubernetes.nodes import devices as devices_of
 from executors.kubernetes.notices import Notices
 from executors.kubernetes.reflector import Reflector
@@ -91,6 +92,16 @@ class Link:
     def pod_there(self, uid: str) -> bool:
         """Whether a pod is still in the cluster, as far as is known."""
         return any(pod["metadata"]["uid"] == uid for pod in self._reflectors["pods"].objects())
+
+    async def pods_of(self, job: str) -> list[Json]:
+        """The pods that a Job has in the cluster now, asked for until there is an answer. Raises KubeError."""
+        found: list[Json] = []
+
+        async def ask() -> None:
+            found[:] = (await self.cluster.list("pods", labels=f"batch.kubernetes.io/job-name={job}")).items
+
+        await persist(ask)
+        return [pod for pod in found if self.is_mine(pod)]
 
     async def close(self, *, over: bool = False) -> None:
         """Let go of the cluster; a simulated one is told where the session is `over`."""
