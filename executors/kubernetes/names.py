@@ -30,9 +30,8 @@ def run8(session: str) -> str:
 
 
 def job_name(session: str, attempt: str) -> str:
-    """The name of an attempt's Job and ConfigMap: `ar-1f2e3d4c-r34-a2` for `r34.2`.
-
-    At most 57 characters, or Kubernetes would cut the pod's.
+    """The name of an attempt's Job and ConfigMap: `ar-1f2e3d4c-r34-a2` for `r34.2`; far below the 57 characters from
+    which Kubernetes would cut the pod's.
     """
     run, _, number = attempt.partition(".")
     return f"ar-{run8(session)}-{run}-a{number}"
