@@ -64,7 +64,8 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `curve` holds (share of the budget, training loss) samples of the present attempt. Times are session seconds.
     `forecast` is why it was stopped early, or, of a `spared` one, why it would have been. `waiting` is why it has not
-    started, as far as its executor says; `held` whether that needs mending.
+    started, as far as its executor says, since `waiting_t_s`; `held` whether that needs mending. `waited_s` sums the
+    stretches that the present attempt waited before.
     """
 
     run: str
@@ -105,6 +106,15 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     note: str = ""
     waiting: str = ""
     held: bool = False
+    waiting_t_s: float | None = None
+    waited_s: float | None = None
+
+    def allocated_s(self, t_s: float) -> float:
+        """Seconds up to a session second for which the present attempt has had a device: not those that it waited."""
+        if self.intent_t_s is None:
+            return 0.0
+        waits_s = 0.0 if self.waiting_t_s is None else t_s - self.waiting_t_s
+        return t_s - self.intent_t_s - waits_s - (self.waited_s or 0.0)
 
     @property
     def scored(self) -> bool:

@@ -140,7 +140,7 @@ class NoticeNow(msgspec.Struct, frozen=True):
 
 
 class WaitingRun(msgspec.Struct, frozen=True):
-    """An attempt that has not started, and why; `held` where a person or the cluster has to mend something."""
+    """An attempt that does not execute, and why; `held` where a person or the cluster has to mend something."""
 
     run: str
     attempt: str
@@ -308,7 +308,7 @@ def _class_best(state: SessionState, cls: str) -> ClassBest:
 
 
 def _waiting(run: Run, t_s: float) -> WaitingRun:
-    since_s = t_s - run.intent_t_s if run.intent_t_s is not None else 0.0
+    since_s = t_s - run.waiting_t_s if run.waiting_t_s is not None else 0.0
     return WaitingRun(run.run, run.attempt, run.device_class, run.waiting, run.held, since_s)
 
 
@@ -329,8 +329,5 @@ def _gpus(state: SessionState, t_s: float) -> Gpus:
 
 
 def allocated_s(state: SessionState, t_s: float) -> float:
-    """Device seconds allocated to attempts, those under way included."""
-    in_flight_s = sum(
-        t_s - run.intent_t_s for run in state.now.runs.values() if run.status != "queued" and run.intent_t_s is not None
-    )
-    return state.now.allocated_s + in_flight_s
+    """Device seconds allocated to attempts, those under way included; not those that attempts waited for a cluster."""
+    return state.now.allocated_s + sum(run.allocated_s(t_s) for run in state.in_flight)

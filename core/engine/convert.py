@@ -14,6 +14,7 @@ from core.events import AnyEvent, ExecutorNotice, RunFinished, RunProgress, RunS
 from core.executor import Finished, Notice, Progress, Started, Waiting
 
 _MAX_REASON_CHARS = 500
+_MAX_SENTENCE_CHARS = 300
 _MAX_INTEGER = 2**53  # what every reader of JSON can hold
 _INTEGERS = frozenset({"step", "steps", "tokens", "params", "eval_tokens", "probes"})
 _TEXTS = frozenset({"outcome", "tier", "confinement", "corpus", "reason", "note", "device"})
@@ -33,7 +34,9 @@ def event_of(
         case Started():
             return RunStarted(**common, **fields)
         case Waiting():
-            return RunWaiting(**common, reason=(fields["reason"] or "")[:_MAX_REASON_CHARS], held=bool(payload.held))
+            return RunWaiting(
+                **common, reason=_sentence(fields["reason"]) or "no reason given", held=bool(payload.held)
+            )
         case Progress():
             return RunProgress(**common, **{**fields, "frac": fields["frac"] or 0.0, "step": fields["step"] or 0})
         case Finished():
@@ -50,13 +53,24 @@ def event_of(
 def notice_of(payload: Notice) -> ExecutorNotice:
     """The event that records what befalls the executor."""
     level = payload.level if payload.level in ("info", "warning", "error") else "info"
-    return ExecutorNotice(text=str(payload.text)[:_MAX_REASON_CHARS], level=level)
+    return ExecutorNotice(text=_sentence(payload.text), level=level)
+
+
+def _sentence(text: object) -> str:
+    """One short line of what the world says of itself."""
+    words = "".join(char if char.isprintable() else " " for char in _encodable(str(text or "")))
+    return " ".join(words.split())[:_MAX_SENTENCE_CHARS]
+
+
+def _encodable(text: str) -> str:
+    """A text that the journal can hold: half a character, as broken output leaves it, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _plain(name: str, value: object) -> str | int | float | None:
     """A field's value in the type that its event declares, or None."""
     if name in _TEXTS:
-        return None if value is None else str(value)
+        return None if value is None else _encodable(str(value))
     if isinstance(value, bool) or value is None:
         return None
     try:

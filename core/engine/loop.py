@@ -22,6 +22,7 @@ from core.events import (
     LimitHit,
     ResearchEnded,
     RunIntent,
+    RunWaiting,
     SessionEnded,
 )
 from core.executor import (
@@ -101,7 +102,10 @@ class Engine:
     async def run(self) -> None:
         """Work until the session ends, or until `leave`. Raises what any task or callback raised."""
         asyncio.get_running_loop().set_exception_handler(self._on_callback_error)
+        said = self.state.now.notice
         await self._executor.adopt(self._open_attempts(), {d.device: d.seq for d in self.state.now.devices.values()})
+        if said is not None and self.state.now.notice is said:  # of an engine that is gone; this one says it anew
+            self._take_notice(Notice(""))
         for run in self.state.in_flight:
             if run.cancel is not None:  # asked for by an engine that may not have lived to pass it on
                 self._cancel(run.attempt, run.cancel)
@@ -270,7 +274,7 @@ class Engine:
 
     def _take_notice(self, payload: Notice) -> None:
         event, known = notice_of(payload), self.state.now.notice
-        if event.text != (known.text if known is not None else ""):
+        if (event.text, event.text and event.level) != (("", "") if known is None else (known.text, known.level)):
             self.recorder.record(event)
 
     def _start_again(self, attempt: str) -> None:
@@ -283,7 +287,11 @@ class Engine:
         run = self.state.now.runs.get(attempt.partition(".")[0])
         if run is None or run.attempt != attempt or seq <= run.seq or run.status == "queued":
             return  # seen before, or of an attempt that is history
-        self.recorder.record(event_of(run.run, attempt, seq, payload, stopped_early=run.stopped_early))
+        event = event_of(run.run, attempt, seq, payload, stopped_early=run.stopped_early)
+        known = run.status == "starting" and run.waiting_t_s is not None
+        if known and isinstance(event, RunWaiting) and (event.reason, event.held) == (run.waiting, run.held):
+            return  # it still waits for the same
+        self.recorder.record(event)
         if isinstance(payload, Finished) and self._executor.external:
             self._effects.put_nowait(lambda: self._executor.release(attempt))
 
