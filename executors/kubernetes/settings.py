@@ -54,7 +54,7 @@ class KubeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     cpu_slots: int = 4
     cpus: int | None = None
     memory: str | None = None
-    ephemeral_storage: str = "20Gi"
+    ephemeral_storage: str = "22Gi"
     shm: str = "8Gi"
     tmp: str = "10Gi"
     work: str = "10Gi"
