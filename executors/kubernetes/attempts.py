@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -53,6 +54,8 @@ class Attempt:
     hold_kind: str = ""
     hold_since_s: float = 0.0
     posting: bool = False
+    completing: bool = False
+    complete_at_s: float = -math.inf
     log_whole: bool = False
     pod_absent: bool = False  # it was looked for, and the cluster has none
     seeking: bool = False

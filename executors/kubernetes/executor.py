@@ -37,6 +37,8 @@ from executors.kubernetes.submit import Refused, Submitter
 
 PLACED: Final = ("policy", "no_such_node", "quota")
 """The gates that a pod with a node has passed; whether its image can be had is not known before it runs."""
+COMPLETE_S: Final = 10.0
+"""Session seconds between looks at an attempt's ConfigMap: the kubelet itself tries no more often."""
 CLOSE_S: Final = 60.0
 LOG_END_S: Final = 10.0
 """Real seconds."""
@@ -156,7 +158,7 @@ class KubernetesExecutor:
         if attempt.started and attempt.pod is not None:
             node = attempt.pod.get("spec", {}).get("nodeName", "")
             self._link.fleet.place(attempt.spec.attempt, node, attempt.spec.device_class, attempt.spec.device)
-        self._janitor.do(lambda: self._submitter.complete(attempt))
+        self._complete(attempt)
         self._look(attempt)
 
     def _submit(self, attempt: Attempt) -> None:
@@ -213,7 +215,7 @@ class KubernetesExecutor:
 
     def _take_seen(self, attempt: Attempt, seen: Seen) -> None:
         if seen.remedy == "recreate_configmap":
-            self._janitor.do(lambda: self._submitter.complete(attempt))
+            self._complete(attempt)
         if seen.row == "pod-unseen":
             self._find_pod(attempt)
         pod = attempt.pod
@@ -249,6 +251,21 @@ class KubernetesExecutor:
             self._look(attempt)
 
         self._janitor.do(find)
+
+    def _complete(self, attempt: Attempt) -> None:
+        """Have the attempt's ConfigMap made, where its pod misses it: once at a time, however often the pod says so."""
+        now_s = self._clock.now()
+        if attempt.posting or attempt.completing or now_s - attempt.complete_at_s < COMPLETE_S:
+            return
+        attempt.completing, attempt.complete_at_s = True, now_s
+
+        async def complete() -> None:
+            try:
+                await self._submitter.complete(attempt)
+            finally:
+                attempt.completing = False
+
+        self._janitor.do(complete)
 
     def _wait(self, attempt: Attempt, seen: Seen) -> None:
         """An attempt does not run yet, or not any more: say why, hold it back where waiting mends nothing."""
