@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from tui.cli.kube_options import kube_options, settings_of
 from tui.cli.options import absolute, json_option, print_json
+
+if TYPE_CHECKING:
+    from executors.kubernetes.settings import KubeSettings
 
 
 @click.command()
@@ -22,8 +25,17 @@ from tui.cli.options import absolute, json_option, print_json
 )
 @click.option("--vocab-size", default=256, show_default=True, help="256: bytes; else a BPE vocabulary of this size.")
 @click.option("--out", type=click.Path(file_okay=False), help="Where to write (default: the data directory).")
-def prepare(sources: tuple[str, ...], vocab_size: int, out: str | None) -> None:
+@click.option("--kubernetes", is_flag=True, help="Fill a cluster's data volume; sources are then paths in its pod.")
+@click.option("--again", is_flag=True, help="With --kubernetes: make the corpus anew where there is one.")
+@kube_options
+def prepare(
+    sources: tuple[str, ...], vocab_size: int, out: str | None, kubernetes: bool, again: bool, **asked: Any
+) -> None:
     """Prepare a corpus to train on. Without options: the sources of Python's standard library, nothing to download."""
+    settings = settings_of(asked, wanted=kubernetes)
+    if settings is not None:
+        _prepare_there(settings, sources, vocab_size, again=again)
+        return
     from tui.corpus import DEFAULT, corpus_path
     from tui.corpus import prepare as prepare_corpus
     from tui.progress import progress
@@ -60,6 +72,35 @@ def doctor(train_python: str | None, kubernetes: bool, canary: bool, as_json: bo
     if as_json:
         print_json([msgspec.to_builtins(row) for row in rows])
     return 1 if any(row.verdict == "fail" for row in rows) else 0
+
+
+def _prepare_there(settings: KubeSettings, sources: tuple[str, ...], vocab_size: int, *, again: bool) -> None:
+    """Have the cluster make the corpus on its own volume. Raises ExecutorError."""
+    import asyncio
+
+    from core.target import locate_target
+    from executors.kubernetes.access import Access
+    from executors.kubernetes.client import Cluster
+    from executors.kubernetes.prepare_job import fill
+    from tui.cli import UserError
+
+    if settings.endpoint:
+        raise UserError("a simulated cluster trains on nothing: there is nothing to prepare", 2)
+
+    async def work() -> dict[str, Any]:
+        cluster = await Cluster.connect(Access.resolve(settings.kubeconfig, settings.context, settings.namespace))
+        try:
+            words = ["--vocab-size", str(vocab_size), *(["--source", *sources] if sources else [])]
+            text = (locate_target() / "prepare.py").read_text(encoding="utf-8")
+            return await fill(cluster, settings, text, [*words, *(["--again"] if again else [])], click.echo)
+        finally:
+            await cluster.close()
+
+    meta = asyncio.run(work())
+    click.echo(
+        f"{settings.data}: {meta['train_tokens']:,} training and {meta['val_tokens']:,} validation tokens, vocabulary "
+        f"{meta['vocab_size']}, sha256 {str(meta['sha256'])[:12]}"
+    )
 
 
 def _name(sources: tuple[str, ...], vocab_size: int) -> str:
