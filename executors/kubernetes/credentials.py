@@ -172,11 +172,12 @@ async def _output_of(words: list[str], environment: dict[str, str], where: str, 
     except TimeoutError:
         raise ExecutorError(f"{where} did not answer within {timeout_s:g} s") from None
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_GONE_S):
-                await process.wait()
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GONE_S):
+                    await process.wait()
     if process.returncode != 0:
         said = err.decode(errors="replace").strip().splitlines()
         last = "".join(letter for letter in said[-1] if letter.isprintable())[:_LONGEST_TEXT] if said else "no message"

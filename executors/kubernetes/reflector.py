@@ -18,6 +18,7 @@ _LASTED_S: Final = 5.0
 """A watch that lived so long was one, even if there was nothing to tell; one that ends at once is trouble."""
 _STALE_LISTS: Final = 3
 """Lists older than what was known before, after which the cluster must have been restored from a backup."""
+_STALE: Final = "Stale"
 _REFUSALS: Final = frozenset({403, 404, 405})
 
 Json = dict[str, Any]
@@ -99,7 +100,9 @@ class Reflector:
                 bound_s = self._pauses_s[0]
             if trouble is None and lasted:
                 continue  # it ended as watches do
-            if trouble is not None and (trouble.status == 410 or not (self._heard or lasted)):
+            if trouble is not None and (
+                trouble.status == 410 or trouble.reason == _STALE or not (self._heard or lasted)
+            ):
                 self._version = ""  # its history is gone, or it may not be the server that it was
             asked_s = min((trouble and trouble.retry_after_s) or 0.0, self._pauses_s[1])
             await asyncio.sleep(asked_s + random.uniform(0.0, bound_s))  # noqa: S311  jitter is no secret
@@ -132,7 +135,7 @@ class Reflector:
         restored = _older(listing.resource_version, self._newest)
         if restored and self._stale < _STALE_LISTS:
             self._stale += 1
-            raise KubeError(0, "Stale", f"the server's {self._kind} are older than what it told before")
+            raise KubeError(0, _STALE, f"the server's {self._kind} are older than what it told before")
         self._stale = 0
         there = {obj["metadata"]["uid"]: obj for obj in listing.items}
         for uid in [uid for uid in self._known if uid not in there]:
@@ -159,7 +162,7 @@ class Reflector:
             async for what, obj in changes:
                 version = str(obj["metadata"]["resourceVersion"])
                 if _older(version, self._version):
-                    raise KubeError(0, "Stale", f"the server told of {self._kind} what is older than it told before")
+                    raise KubeError(0, _STALE, f"the server told of {self._kind} what is older than it told before")
                 self._version = self._newest = version
                 self._heard = True
                 uid = obj["metadata"].get("uid", "")

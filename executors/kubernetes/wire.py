@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import ssl
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -249,7 +250,9 @@ class Wire:
         if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
             return KubeError(0, "Unreachable", f"the proxy before {host} lets nothing through: {_first_line(error)}")
         if isinstance(error, aiohttp.ClientConnectorError):
-            return KubeError(0, "Unreachable", f"{host} is not there: {error.os_error.strerror or 'no connection'}")
+            number = error.os_error.errno
+            why = os.strerror(number) if number and number > 0 else _first_line(error.os_error)
+            return KubeError(0, "Unreachable", f"{host} is not there: {why}")
         if isinstance(error, aiohttp.InvalidURL):
             return KubeError(0, "Unreachable", f"{host} is no address")
         return KubeError(0, "Lost", f"the connection to {host} broke: {_first_line(error)}")

@@ -299,6 +299,9 @@ class Api:
         if text and not text.isdecimal():
             raise Refused(400, "BadRequest", f"invalid resource version {text!r}")
         from_version = int(text or 0) or self._store.version
+        if from_version > self._store.version:  # of another cluster's history, or of this one's before a backup
+            message = f"Too large resource version: {from_version}, current: {self._store.version}"
+            raise Refused(504, "Timeout", message, retry_after_s=1)
         queue: asyncio.Queue[tuple[str, Json] | None] = asyncio.Queue(_QUEUE)
 
         def take(kind: str, what: str, obj: Json) -> None:
