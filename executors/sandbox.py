@@ -184,16 +184,11 @@ class Sandbox:
 
     def _choose(self, bwrap: str | None) -> None:
         """Take the strongest confinement that really works here."""
-        for self._bwrap, self._filters, self.confinement in (
-            (bwrap, True, "bwrap+landlock+seccomp"),
-            (bwrap, False, "bwrap"),
-            (None, True, "landlock+seccomp"),
-        ):
-            if (
-                (self._bwrap is not None or self._filters)
-                and (bwrap is not None or self._bwrap is bwrap)
-                and self._probe()
-            ):
+        ways: list[tuple[str | None, bool, str]] = [(None, True, "landlock+seccomp")]
+        if bwrap is not None:
+            ways = [(bwrap, True, "bwrap+landlock+seccomp"), (bwrap, False, "bwrap"), *ways]
+        for self._bwrap, self._filters, self.confinement in ways:
+            if self._probe():
                 return
         self._bwrap, self._filters, self.confinement = None, False, "none"
 

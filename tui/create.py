@@ -77,6 +77,7 @@ class Asked(msgspec.Struct, kw_only=True, frozen=True):
     claude_mind: str | None = None
     claude_timeout_s: float | None = None
     kubernetes: Any = None
+    kube_faults: str | None = None
     watched: bool = False
 
 
@@ -218,7 +219,7 @@ def _simulated_cluster(asked: Asked, seed: int, options: dict[str, Any]) -> _Pla
         simulated,
         speed=speed,
         most_speed=MOST_SOCKET_SPEED,
-        options=simulated.options | options,
+        options=simulated.options | options | ({"kube_faults": asked.kube_faults} if asked.kube_faults else {}),
         title=f"kube-{simulated.title}",
     )
 

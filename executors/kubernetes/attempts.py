@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -53,7 +54,12 @@ class Attempt:
     hold_kind: str = ""
     hold_since_s: float = 0.0
     posting: bool = False
+    completing: bool = False
+    complete_at_s: float = -math.inf
     log_whole: bool = False
+    pod_absent: bool = False  # it was looked for, and the cluster has none
+    seeking: bool = False
+    forced: set[str] = field(default_factory=set)  # uids of its pods that are deleted by force, should they linger
     old: set[str] = field(default_factory=set)  # uids of its Jobs that were taken back
 
     def resume(self, last_seq: int, *, started: bool) -> None:
@@ -104,7 +110,7 @@ class Attempt:
 
     def forget_objects(self) -> None:
         """Its Job was taken back: what comes next is another one of the same name."""
-        self.job, self.job_gone = None, False
+        self.job, self.job_gone, self.pod_absent = None, False, False
         self.pods.clear()
         self.pods_gone.clear()
         self.events.clear()

@@ -54,7 +54,8 @@ except Exception as error:
     found["data"] = f"{type(error).__name__}: {error}"[:200]
 import ctypes
 found["landlock"] = ctypes.CDLL(None).syscall(444, None, 0, 1)
-message = json.dumps({"ar": 1, "outcome": "ok", "val_bpb": 1.0, "attempt": "r0.1", "found": found})
+message = json.dumps({"ar": 1, "attempt": "r0.1", "outcome": "ok", "val_bpb": 1.0, "tier": "unconfined",
+    "confinement": "none", "found": found})
 open("/dev/termination-log", "w").write(message)
 """
 
@@ -351,7 +352,7 @@ class _Examination:
         while time.monotonic() < until_s:
             pods = (await self._cluster.list("pods", labels=f"job-name={name}")).items
             events = [one for one in (await self._cluster.list("events")).items if names.job_of(one) == name]
-            seen = classify(job, pods[0] if pods else None, events, attempt="r0.1")
+            seen = classify("r0.1", job, pods[0] if pods else None, events, cancelled_by_us=False)
             words = seen.reason or words
             if seen.phase == "ended":
                 found = (seen.result or {}).get("found")

@@ -15,7 +15,6 @@ from core.executor import (
     Emit,
     ExecutorConfig,
     ExecutorEvent,
-    Finished,
     NeverStarted,
     OpenAttempt,
     Payload,
@@ -25,19 +24,21 @@ from core.executor import (
 )
 from executors.kubernetes import names
 from executors.kubernetes.attempts import FINISHED, LIFE, STARTED, Attempt, Json
-from executors.kubernetes.classify import Seen, classify
+from executors.kubernetes.classify import classify_pods
 from executors.kubernetes.client import KubeError
 from executors.kubernetes.fleet import QUARANTINE_S
 from executors.kubernetes.follow import Follower, keep_log
 from executors.kubernetes.gate import Gates
 from executors.kubernetes.janitor import Janitor
 from executors.kubernetes.link import Link
+from executors.kubernetes.seen import Seen
 from executors.kubernetes.settings import KubeSettings, from_options
 from executors.kubernetes.submit import Refused, Submitter
-from executors.spec import RESULT_FIELDS
 
-IMAGE_HOLD_S: Final = 120.0
-"""A first failure to fetch an image may heal by itself; after two minutes it is held (session seconds)."""
+PLACED: Final = ("policy", "no_such_node", "quota")
+"""The gates that a pod with a node has passed; whether its image can be had is not known before it runs."""
+COMPLETE_S: Final = 10.0
+"""Session seconds between looks at an attempt's ConfigMap: the kubelet itself tries no more often."""
 CLOSE_S: Final = 60.0
 LOG_END_S: Final = 10.0
 """Real seconds."""
@@ -157,7 +158,7 @@ class KubernetesExecutor:
         if attempt.started and attempt.pod is not None:
             node = attempt.pod.get("spec", {}).get("nodeName", "")
             self._link.fleet.place(attempt.spec.attempt, node, attempt.spec.device_class, attempt.spec.device)
-        self._janitor.do(lambda: self._submitter.complete(attempt))
+        self._complete(attempt)
         self._look(attempt)
 
     def _submit(self, attempt: Attempt) -> None:
@@ -199,30 +200,72 @@ class KubernetesExecutor:
             return
         if attempt.job is None and attempt.pod is None:
             return
-        seen = classify(
+        seen = classify_pods(
+            attempt.spec.attempt,
             attempt.job,
-            attempt.pod,
+            list(attempt.pods.values()),
             attempt.events,
             cancelled_by_us=attempt.cancelled is not None,
-            deleted=attempt.pod_gone,
+            gone=attempt.pods_gone,
+            absent=attempt.pod_absent,
+            job_deleted=attempt.job_gone,
             ever_started=attempt.ever_started,
         )
-        if seen.phase != "ended" and attempt.job_gone and attempt.cancelled is None and attempt.is_gone:
-            seen = Seen(row="job_deleted", phase="ended", outcome="infrastructure", reason="somebody deleted its Job")
         self._take_seen(attempt, seen)
 
     def _take_seen(self, attempt: Attempt, seen: Seen) -> None:
         if seen.remedy == "recreate_configmap":
-            self._janitor.do(lambda: self._submitter.complete(attempt))
+            self._complete(attempt)
+        if seen.row == "pod-unseen":
+            self._find_pod(attempt)
+        pod = attempt.pod
+        if seen.remedy == "force_delete" and pod is not None and pod["metadata"]["uid"] not in attempt.forced:
+            attempt.forced.add(pod["metadata"]["uid"])
+            self._janitor.force_later(pod)
         match seen.phase:
             case "ended":
                 self._end(attempt, seen)
             case "running":
                 self._run(attempt, seen)
             case "starting":
-                self._pass_gates(attempt)
+                self._pass_gates(attempt, PLACED)
+            case "ending":
+                pass  # its last word is on its way
             case _:
                 self._wait(attempt, seen)
+
+    def _find_pod(self, attempt: Attempt) -> None:
+        """Its Job has ended and no pod of it was seen: look whether there is one, before the Job's word is the last."""
+        if attempt.seeking:
+            return
+        attempt.seeking = True
+
+        async def find() -> None:
+            try:
+                found = await self._link.pods_of(attempt.name)
+            finally:
+                attempt.seeking = False
+            attempt.pod_absent = not found
+            for pod in found:
+                attempt.take("pods", "ADDED", pod)
+            self._look(attempt)
+
+        self._janitor.do(find)
+
+    def _complete(self, attempt: Attempt) -> None:
+        """Have the attempt's ConfigMap made, where its pod misses it: once at a time, however often the pod says so."""
+        now_s = self._clock.now()
+        if attempt.posting or attempt.completing or now_s - attempt.complete_at_s < COMPLETE_S:
+            return
+        attempt.completing, attempt.complete_at_s = True, now_s
+
+        async def complete() -> None:
+            try:
+                await self._submitter.complete(attempt)
+            finally:
+                attempt.completing = False
+
+        self._janitor.do(complete)
 
     def _wait(self, attempt: Attempt, seen: Seen) -> None:
         """An attempt does not run yet, or not any more: say why, hold it back where waiting mends nothing."""
@@ -232,7 +275,7 @@ class KubernetesExecutor:
             self._link.fleet.free(attempt.spec.attempt)
         if not attempt.waiting:
             attempt.waiting_since_s = now_s
-        patience_s = IMAGE_HOLD_S if seen.hold == "image" else 0.0
+        patience_s = seen.hold_after_s
         if seen.hold and attempt.cancelled is None:
             if attempt.hold_kind != seen.hold:
                 attempt.hold_kind, attempt.hold_since_s = seen.hold, now_s
@@ -267,8 +310,8 @@ class KubernetesExecutor:
             if attempt.held and not attempt.ended and attempt.cancelled is None:
                 self._submit(attempt)
 
-    def _pass_gates(self, attempt: Attempt) -> None:
-        if self._gates.passed(attempt.spec.attempt):
+    def _pass_gates(self, attempt: Attempt, kinds: Sequence[str] | None = None) -> None:
+        if self._gates.passed(attempt.spec.attempt, kinds):
             self._link.notices.say("held", "; ".join(self._gates.reasons), "error")
             self._try_held()
 
@@ -292,13 +335,7 @@ class KubernetesExecutor:
         self._link.fleet.free(name)
         if self._gates.drop(name):
             self._try_held()
-        outcome = seen.outcome or "infrastructure"
-        result = seen.result or {}
-        fields = {key: result[key] for key in RESULT_FIELDS if result.get(key) is not None}
-        fields |= {"outcome": outcome, "reason": seen.reason, "note": seen.note, "corpus": result.get("corpus_sha256")}
-        if outcome != "ok":
-            fields |= {"val_bpb": None, "tier": None}
-        self._tell(attempt, attempt.life * LIFE + FINISHED, Finished(**fields))
+        self._tell(attempt, attempt.life * LIFE + FINISHED, seen.finished())
         if seen.blame and seen.node and self._link.fleet.strike(seen.node):
             self._tell_devices(self._link.fleet.again())
             self._link.notices.say(f"node {seen.node}", "", "info")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,9 +71,11 @@ class Gates:
             gate.probe = ""
         return bool(probes)
 
-    def passed(self, attempt: str) -> bool:
-        """An attempt got past what closed gates: those that it was let through to try open. Whether any did."""
-        opened = [key for key, gate in self._closed.items() if gate.probe == attempt]
+    def passed(self, attempt: str, kinds: Sequence[str] | None = None) -> bool:
+        """An attempt got past what closed gates (of these kinds): those that it was to try open. Whether any did."""
+        opened = [
+            key for key, gate in self._closed.items() if gate.probe == attempt and (kinds is None or key[0] in kinds)
+        ]
         for key in opened:
             del self._closed[key]
         return bool(opened)

@@ -15,6 +15,7 @@ from executors.kubernetes.access import Access
 from executors.kubernetes.attempts import Json
 from executors.kubernetes.client import Cluster, KubeError
 from executors.kubernetes.fleet import Caps, Fleet
+from executors.kubernetes.janitor import persist
 from executors.kubernetes.nodes import devices as devices_of
 from executors.kubernetes.notices import Notices
 from executors.kubernetes.reflector import Reflector
@@ -52,7 +53,7 @@ class Link:
         self.notices = Notices(emit)
         self.fleet = Fleet(Caps(config.gpus), config.clock, config.session_dir / "kubernetes-nodes.json")
         self._reflectors: dict[str, Reflector] = {}
-        self._away: dict[str, asyncio.TimerHandle] = {}
+        self._away: dict[str, tuple[float, asyncio.TimerHandle]] = {}  # kind: (since, when a person hears of it)
         self._tasks: list[asyncio.Task[None]] = []
         self._nodes_seen = False
         self._node_look: asyncio.TimerHandle | None = None
@@ -92,12 +93,22 @@ class Link:
         """Whether a pod is still in the cluster, as far as is known."""
         return any(pod["metadata"]["uid"] == uid for pod in self._reflectors["pods"].objects())
 
+    async def pods_of(self, job: str) -> list[Json]:
+        """The pods that a Job has in the cluster now, asked for until there is an answer. Raises KubeError."""
+        found: list[Json] = []
+
+        async def ask() -> None:
+            found[:] = (await self.cluster.list("pods", labels=f"batch.kubernetes.io/job-name={job}")).items
+
+        await persist(ask)
+        return [pod for pod in found if self.is_mine(pod)]
+
     async def close(self, *, over: bool = False) -> None:
         """Let go of the cluster; a simulated one is told where the session is `over`."""
         if over and self._settings.endpoint:
             with contextlib.suppress(KubeError):
                 await self.cluster.post_raw("/sim/over", {})
-        for handle in self._away.values():
+        for _, handle in self._away.values():
             handle.cancel()
         for task in self._tasks:
             task.cancel()
@@ -199,17 +210,17 @@ class Link:
     # -- how the cluster fares
 
     def _state(self, kind: str, up: bool, why: str) -> None:
-        """A watch lost or found its server."""
-        handle = self._away.pop(kind, None)
+        """A watch lost or found its server, or has another reason why it cannot reach it."""
+        loop = asyncio.get_running_loop()
+        since_s, handle = self._away.pop(kind, (loop.time(), None))
         if handle is not None:
             handle.cancel()
         if up:
             if not self._away:
                 self.notices.say("api", "", "info")
             return
-        loop = asyncio.get_running_loop()
-        wait_s = 0.0 if self.cluster.refused_credentials else AWAY_S
-        self._away[kind] = loop.call_later(wait_s, self.notices.say, "api", _away_sentence(why), "error")
+        at_s = since_s + (0.0 if self.cluster.refused_credentials else AWAY_S)
+        self._away[kind] = since_s, loop.call_at(at_s, self.notices.say, "api", _away_sentence(why), "error")
 
     async def _keep_pace(self) -> None:
         """Let a simulated cluster's time flow as the session's: a person changes its speed, a live model slows it."""

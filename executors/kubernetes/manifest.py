@@ -12,7 +12,7 @@ import msgspec
 from core.executor import AttemptSpec
 from executors.folder import TRAVELLERS
 from executors.kubernetes import names
-from executors.kubernetes.nodes import NodeDevices
+from executors.kubernetes.nodes import NodeDevices, own_tolerations
 from executors.kubernetes.overlay import overlaid
 from executors.kubernetes.settings import KubeSettings
 
@@ -20,8 +20,6 @@ MOST_INPUT_BYTES: Final = 900 * 1024
 """Of an attempt's ConfigMap: the API takes 1 MiB of values."""
 POD_TRAVELLERS: Final = (*TRAVELLERS, "pod")
 """The modules of `executors` that a pod runs."""
-TOLERATED_S: Final = 30
-"""A node that does not answer loses its pods after this long, not after the usual 300 s."""
 _KUEUE: Final = "kueue.x-k8s.io"
 
 Json = dict[str, Any]
@@ -79,7 +77,7 @@ def job(
     meta = _meta(name, session, experiment=run, attempt=number)
     meta["annotations"] |= settings.annotations | {names.ATTEMPT: spec.attempt}
     template_meta = {"labels": dict(meta["labels"]), "annotations": dict(meta["annotations"])}
-    pod = _pod(name, settings, product, sample, avoid_nodes, code)
+    pod = _pod(name, settings, sample, code)
     pod["activeDeadlineSeconds"] = int(settings.startup_s + wall_s + settings.grace_s)
     body: Json = {
         "apiVersion": "batch/v1",
@@ -101,7 +99,8 @@ def job(
             meta["labels"][f"{_KUEUE}/priority-class"] = settings.queue_priority
         if settings.max_exec_time_s:
             meta["labels"][f"{_KUEUE}/max-exec-time-seconds"] = str(settings.max_exec_time_s)
-    body = overlaid(body, settings.overlay)
+    body = overlaid(body, settings.overlay, settings.gpu_resource)
+    _pin(body, settings, product, avoid_nodes)
     # What a session asks for is the same Job, wherever the fleet stands when it is asked for again.
     digest = hashlib.sha256(msgspec.json.encode([spec.attempt, dict(inputs)], order="sorted")).hexdigest()
     body["metadata"]["annotations"][names.SPEC_SHA256] = digest
@@ -123,9 +122,7 @@ def _failure_rules() -> list[Json]:
     return [disruption, {"action": "FailJob", "onExitCodes": codes}]
 
 
-def _pod(
-    name: str, settings: KubeSettings, product: str, sample: NodeDevices | None, avoid: Sequence[str], code: str
-) -> Json:
+def _pod(name: str, settings: KubeSettings, sample: NodeDevices | None, code: str) -> Json:
     pod: Json = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -138,19 +135,10 @@ def _pod(
             "fsGroup": 1000,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "tolerations": [
-            *([{"key": settings.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}] if settings.gpu_resource else []),
-            *(
-                {"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATED_S}
-                for key in ("not-ready", "unreachable")
-            ),
-            *settings.tolerations,
-        ],
+        "tolerations": [*own_tolerations(settings), *(dict(one) for one in settings.tolerations)],
         "containers": [_container(settings, sample)],
         "volumes": _volumes(name, settings, code),
     }  # fmt: skip
-    affinity = _affinity(settings, product, avoid)
-    pod |= {"affinity": {"nodeAffinity": affinity}} if affinity else {}
     pod |= {"nodeSelector": dict(settings.node_selector)} if settings.node_selector else {}
     pod |= {"priorityClassName": settings.priority_class} if settings.priority_class else {}
     pod |= {"runtimeClassName": settings.runtime_class} if settings.runtime_class else {}
@@ -160,15 +148,22 @@ def _pod(
     return pod
 
 
-def _affinity(settings: KubeSettings, product: str, avoid: Sequence[str]) -> Json:
+def _pin(body: Json, settings: KubeSettings, product: str, avoid: Sequence[str]) -> None:
+    """Bind the pod to its product and away from nodes in quarantine, beside whatever an overlay asks for."""
     wants: list[Json] = []
     if product:
         wants.append({"key": settings.product_label, "operator": "In", "values": [product]})
     if avoid:
-        wants.append({"key": "kubernetes.io/hostname", "operator": "NotIn", "values": list(avoid)})
+        wants.append({"key": "kubernetes.io/hostname", "operator": "NotIn", "values": sorted(avoid)})
     if not wants:
-        return {}
-    return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": wants}]}}
+        return
+    affinity = body["spec"]["template"]["spec"].setdefault("affinity", {}).setdefault("nodeAffinity", {})
+    required = affinity.setdefault("requiredDuringSchedulingIgnoredDuringExecution", {})
+    # The terms are alternatives: each must bind, or the pod could run on another product.
+    required["nodeSelectorTerms"] = [
+        term | {"matchExpressions": [*(term.get("matchExpressions") or []), *wants]}
+        for term in required.get("nodeSelectorTerms") or [{}]
+    ]
 
 
 def _container(settings: KubeSettings, sample: NodeDevices | None) -> Json:

@@ -12,6 +12,9 @@ SESSION: Final = "autoresearch.dev/session"
 SPEC_SHA256: Final = "autoresearch.dev/spec-sha256"
 OURS: Final = {"app.kubernetes.io/name": "autoresearch-tui", "app.kubernetes.io/managed-by": "autoresearch-tui"}
 
+TRAINER: Final = "trainer"
+"""The name of the container that counts."""
+
 CODE_DIR: Final = "/autoresearch/code"
 ATTEMPT_DIR: Final = "/autoresearch/attempt"
 DATA_DIR: Final = "/data"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +13,9 @@ from executors.kubernetes.settings import KubeSettings
 
 _SHARE: Final = 0.9
 """Of what a node can allocate, for its runs together: the rest is for daemons."""
-_OWN_TAINTS: Final = frozenset({"nvidia.com/gpu", "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"})
+TOLERATED_S: Final = 30
+"""A node that does not answer loses its pods after this long, not after the usual 300 s."""
+_SLICE: Final = re.compile(r"[\w.]+/mig-(?P<profile>\d+g\.\d+gb[\w.+-]*)")
 
 Json = dict[str, Any]
 
@@ -62,42 +64,60 @@ def devices(nodes: Iterable[Json], settings: KubeSettings) -> tuple[list[NodeDev
             refused.append(Refusal(name, reason))
         else:
             found.append(_devices_of(node, name, count, settings))
+    if any(node.product for node in found):
+        # A run without a product could land anywhere: it is fair only where no node says what it has.
+        words = f"has no label {settings.product_label}, by which runs are bound to one product"
+        refused += [Refusal(node.name, f"{node.name} {words}") for node in found if not node.product]
+        found = [node for node in found if node.product]
     return found, refused
 
 
 def _devices_of(node: Json, name: str, count: int, settings: KubeSettings) -> NodeDevices:
     labels = _labels(node)
-    product = labels.get(settings.product_label, "")
-    memory_mb = int(number(labels.get("nvidia.com/gpu.memory", 0)))
-    why_not = _why_not(node, settings.tolerations)
+    product, memory_mb = labels.get(settings.product_label, ""), _memory_mb(labels, settings)
+    whole = int(number(_status(node, "capacity").get(settings.gpu_resource, 0)))
+    share = _SHARE / max(count, whole)  # a broken GPU does not enlarge what the others get
+    why_not = _why_not(node, settings)
     return NodeDevices(
         name=name,
         product=product,
-        cls=class_of(product, memory_mb),
+        cls=class_of(product, memory_mb, settings.gpu_resource),
         count=count,
         memory_mb=memory_mb,
-        cpus_each=max(1, int(number(_allocatable(node).get("cpu", 0)) * _SHARE / count)),
-        memory_bytes_each=int(number(_allocatable(node).get("memory", 0)) * _SHARE / count),
+        cpus_each=max(1, int(number(_allocatable(node).get("cpu", 0)) * share)),
+        memory_bytes_each=int(number(_allocatable(node).get("memory", 0)) * share),
         usable=not why_not,
         why_not=why_not,
     )
 
 
-def class_of(product: str, memory_mb: int) -> str:
+def class_of(product: str, memory_mb: int, gpu_resource: str = "") -> str:
     """The device class of a product as nodes are labelled (`NVIDIA-H100-80GB-HBM3`), named as on one machine."""
     if not product:
         return "GPU"
-    if not memory_mb:
-        said = re.search(r"(\d+)GB", product)
-        memory_mb = int(said[1]) * 1024 if said else 0
-    return device_class(product, memory_mb << 20) if memory_mb else product
+    part = _SLICE.fullmatch(gpu_resource)
+    whole = f"{product}-MIG-{part['profile']}" if part is not None and "-MIG-" not in product else product
+    return device_class(whole, memory_mb << 20)
+
+
+def own_tolerations(settings: KubeSettings) -> list[Json]:
+    """The taints that every pod of ours tolerates: those of GPU nodes, and for a while those of nodes that are away."""
+    keys = dict.fromkeys(("nvidia.com/gpu", settings.gpu_resource)) if settings.gpu_resource else {}
+    gpus = [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
+    away = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATED_S}
+    return [*gpus, *({"key": f"node.kubernetes.io/{key}"} | away for key in ("not-ready", "unreachable"))]
+
+
+def _memory_mb(labels: dict[str, str], settings: KubeSettings) -> int:
+    key = f"{settings.gpu_resource}.memory" if _SLICE.fullmatch(settings.gpu_resource) else "nvidia.com/gpu.memory"
+    return int(number(labels.get(key, 0)))
 
 
 def _cpu_slots(node: Json, settings: KubeSettings) -> NodeDevices | None:
     name = str(node["metadata"]["name"])
     cpus = number(_allocatable(node).get("cpu", 0)) * _SHARE
     count = min(settings.cpu_slots, int(cpus))
-    why_not = _why_not(node, settings.tolerations)
+    why_not = _why_not(node, settings)
     if count <= 0:
         return None
     memory = int(number(_allocatable(node).get("memory", 0)) * _SHARE / count)
@@ -108,7 +128,8 @@ def _refusal(node: Json, settings: KubeSettings) -> str:
     """Why the devices of a node are none of ours to use, whatever it does."""
     labels, name = _labels(node), node["metadata"]["name"]
     product = labels.get(settings.product_label, "")
-    if settings.products and product not in settings.products:
+    cls = class_of(product, _memory_mb(labels, settings), settings.gpu_resource)
+    if settings.products and not {product, cls} & set(settings.products):
         return f"{name} has {product or 'an unnamed product'}, which was not asked for"
     if any(labels.get(key) != value for key, value in settings.node_selector.items()):
         return f"{name} does not match the node selector"
@@ -120,7 +141,7 @@ def _refusal(node: Json, settings: KubeSettings) -> str:
     return ""
 
 
-def _why_not(node: Json, tolerations: Sequence[Json]) -> str:
+def _why_not(node: Json, settings: KubeSettings) -> str:
     """Why a node takes no run just now."""
     name = node["metadata"]["name"]
     spec, status = node.get("spec") or {}, node.get("status") or {}
@@ -129,9 +150,10 @@ def _why_not(node: Json, tolerations: Sequence[Json]) -> str:
         return f"node {name} is not ready" if ready.get("status") == "False" else f"node {name} does not answer"
     if spec.get("unschedulable"):
         return f"node {name} is cordoned"
+    tolerations = [*own_tolerations(settings), *settings.tolerations]
     for taint in spec.get("taints") or ():
         hard = taint.get("effect") in ("NoSchedule", "NoExecute")
-        if hard and taint.get("key") not in _OWN_TAINTS and not any(_tolerates(one, taint) for one in tolerations):
+        if hard and not any(_tolerates(one, taint) for one in tolerations):
             return f"node {name} has the taint {taint.get('key')}, which runs do not tolerate"
     return ""
 
@@ -149,4 +171,8 @@ def _labels(node: Json) -> dict[str, str]:
 
 
 def _allocatable(node: Json) -> dict[str, Any]:
-    return (node.get("status") or {}).get("allocatable") or {}
+    return _status(node, "allocatable")
+
+
+def _status(node: Json, amounts: str) -> dict[str, Any]:
+    return (node.get("status") or {}).get(amounts) or {}

@@ -12,9 +12,22 @@ import msgspec
 import yaml
 
 from core.executor import ExecutorError
+from executors.kubernetes.quantity import number
 
 IMAGE: Final = "pytorch/pytorch:2.13.0-cuda13.0-cudnn9-runtime"
-_QUANTITY: Final = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
+_QUANTITY: Final = re.compile(r"\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?")
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_DATA: Final = re.compile(r"pvc:[a-z0-9.-]+(/[^/].*)?|image:\S+")
+_ONE_OF: Final = {"image_pull_policy": ("Always", "IfNotPresent", "Never"), "endpoint": ("", "sim")}
+_SIZES: Final = ("memory", "ephemeral_storage", "shm", "tmp", "work")
+_AT_LEAST: Final[Mapping[str, float]] = {
+    "cpu_slots": 1, "cpus": 1, "max_exec_time_s": 1, "ttl_s": 60, "startup_s": 1, "grace_s": 1, "term_grace_s": 1,
+    "queue_timeout_s": 0, "submit_per_s": 0.1, "in_flight": 1, "follows": 1,
+}  # fmt: skip
+_WORDS: Final = {
+    "str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false",
+    "array": "a list", "object": "a block of `name: value`", "null": "nothing",
+}  # fmt: skip
 
 
 class KubeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -41,7 +54,7 @@ class KubeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     cpu_slots: int = 4
     cpus: int | None = None
     memory: str | None = None
-    ephemeral_storage: str = "20Gi"
+    ephemeral_storage: str = "22Gi"
     shm: str = "8Gi"
     tmp: str = "10Gi"
     work: str = "10Gi"
@@ -109,18 +122,55 @@ def _checked(found: dict[str, Any], where: str) -> KubeSettings:
     try:
         settings = msgspec.convert(found, KubeSettings)
     except msgspec.ValidationError as error:
-        raise ExecutorError(f"{where} cannot be used: {error}") from None
-    for name in ("memory", "ephemeral_storage", "shm", "tmp", "work"):
-        value = getattr(settings, name)
-        if value is not None and not _QUANTITY.fullmatch(value):
-            raise ExecutorError(f"{where}: {name} is {value!r}, which is no size: write 8Gi or 500Mi")
-    if not re.fullmatch(r"(pvc:[a-z0-9.-]+(/[^/].*)?|image:\S+)", settings.data):
-        raise ExecutorError(f"{where}: data is {settings.data!r}: write pvc:NAME, pvc:NAME/FOLDER or image:REFERENCE")
-    if settings.cache and not re.fullmatch(r"pvc:[a-z0-9.-]+", settings.cache):
-        raise ExecutorError(f"{where}: cache is {settings.cache!r}: write pvc:NAME")
-    if settings.endpoint not in ("", "sim"):
-        raise ExecutorError(f"{where}: endpoint is {settings.endpoint!r}: it is `sim`, or left out")
-    for name in ("submit_per_s", "in_flight", "follows", "ttl_s", "term_grace_s"):
-        if getattr(settings, name) <= 0:
-            raise ExecutorError(f"{where}: {name} has to be above 0")
+        raise ExecutorError(f"{where}: {_in_words(error, found)}") from None
+    wrong = _wrong_amount(settings) or _wrong_text(settings)
+    if wrong:
+        raise ExecutorError(f"{where}: {wrong}")
     return settings
+
+
+def _wrong_amount(settings: KubeSettings) -> str:
+    """A number or size that cannot be though its type is right, as the end of a sentence; empty where all is well."""
+    for name, least in _AT_LEAST.items():
+        value = getattr(settings, name)
+        if value is not None and not value >= least:  # not a number is not at least anything
+            return f"{name} is {value}, and has to be {least:g} or more"
+    for name in _SIZES:
+        value = getattr(settings, name)
+        if value is not None and not (_QUANTITY.fullmatch(value) and number(value) >= 1 << 20):
+            return f"{name} is {value!r}, which is no size: write 8Gi or 500Mi"
+    return ""
+
+
+def _wrong_text(settings: KubeSettings) -> str:
+    """The same of names and references."""
+    for name in ("namespace", "queue", "priority_class", "runtime_class"):
+        value = getattr(settings, name)
+        if value and not _NAME.fullmatch(value):
+            return f"{name} is {value!r}, which is no name in Kubernetes: it has a-z, 0-9, `-` and `.`"
+    for name in ("image", "python"):
+        value = getattr(settings, name)
+        if not re.fullmatch(r"\S+", value):
+            return f"{name} is {value!r}, which is empty or holds blanks"
+    if not _DATA.fullmatch(settings.data) or ".." in settings.data.split("/"):
+        return f"data is {settings.data!r}: write pvc:NAME, pvc:NAME/FOLDER or image:REFERENCE"
+    if settings.cache and not re.fullmatch(r"pvc:[a-z0-9.-]+", settings.cache):
+        return f"cache is {settings.cache!r}: write pvc:NAME"
+    for name, allowed in _ONE_OF.items():
+        if getattr(settings, name) not in allowed:
+            return f"{name} is {getattr(settings, name)!r}: it is {' or '.join(filter(None, allowed))}"
+    return ""
+
+
+def _in_words(error: msgspec.ValidationError, found: Any) -> str:
+    """A value of the wrong type: where it is, what was written, what is wanted."""
+    what, _, at = str(error).partition(" - at ")
+    path = at.strip("`").removeprefix("$.")
+    value = found
+    for step in re.findall(r"[^.\[\]]+", path):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+    what = re.sub("`([^`]*)`", lambda match: " or ".join(_WORDS.get(one, one) for one in match[1].split(" | ")), what)
+    return f"{path} is {value!r}: {what[:1].lower()}{what[1:]}"

@@ -13,9 +13,10 @@ import msgspec
 from core.executor import ExecutorConfig, ExecutorError
 from executors.kubernetes import manifest, names
 from executors.kubernetes.attempts import Attempt, Json
-from executors.kubernetes.classify import Seen, post_failure
 from executors.kubernetes.client import Cluster, KubeError
 from executors.kubernetes.fleet import Fleet
+from executors.kubernetes.posts import post_failure
+from executors.kubernetes.seen import Seen
 from executors.kubernetes.settings import KubeSettings
 from executors.spec import spec_json
 
@@ -58,7 +59,7 @@ class Submitter:
         """What an attempt needs that may be out of order."""
         return [
             (kind, self.gate_subject(attempt, kind))
-            for kind in ("image", "policy", "no_such_node", "manifest", "quota")
+            for kind in ("image", "policy", "no_such_node", "manifest", "quota", "data")
         ]
 
     def gate_subject(self, attempt: Attempt, kind: str) -> str:

@@ -142,6 +142,20 @@ def test_probes_that_fail_come_less_and_less_often():
     assert waits[-1] == LONGEST_S
 
 
+def test_a_place_on_a_node_does_not_open_what_only_a_running_pod_has_passed():
+    clock = VirtualClock()
+    gates = Gates(clock, lambda: None)
+    keys = [("image", ""), ("no_such_node", "H100-80GB")]
+    for kind, what in keys:
+        gates.shut(kind, what, f"fault of {kind}", "r1.1")
+    clock._now_s = FIRST_S
+    assert gates.held("r2.1", keys) == ""
+    assert gates.passed("r2.1", ("no_such_node",))
+    assert gates.reasons == ["fault of image"]
+    assert gates.passed("r2.1")
+    assert gates.reasons == []
+
+
 def test_a_probe_that_is_gone_makes_room_for_the_next():
     clock = VirtualClock()
     gates = Gates(clock, lambda: None)
