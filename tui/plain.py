@@ -11,7 +11,7 @@ import msgspec
 
 from core.collector import collect_rarely
 from core.control import EngineGone, request
-from core.events import AnyEvent, ExecutorNotice, LimitHit, PhaseChanged, SessionForked, UnknownEvent
+from core.events import AnyEvent, ExecutorNotice, LimitHit, PhaseChanged, RunWaiting, SessionForked, UnknownEvent
 from core.journal import Tail
 from core.keyframe import forget_texts
 from core.reduce import apply
@@ -62,7 +62,7 @@ def _follow(folder: SessionFolder, state: SessionState) -> None:
         for event, _ in batch:
             apply(state, event)
             if not _is_copied(state, event):
-                for line in _news(state, *told):
+                for line in (*_held(event), *_news(state, *told)):
                     _say(line)
             forget_texts(state, event)
             told = _told(state)
@@ -94,6 +94,12 @@ def _news(state: SessionState, runs: int, verdicts: int, said: int) -> Iterator[
             yield phase_line(talk)
         elif isinstance(talk, ModelTalk) and (line := model_talk_line(talk, state)) is not None:
             yield line
+
+
+def _held(event: AnyEvent | UnknownEvent) -> Iterator[str]:
+    """A line for a run that does not start before somebody mends something."""
+    if isinstance(event, RunWaiting) and event.held:
+        yield f"{clock(event.t):>8}  {clean(event.run)} is held: {clean(event.reason)}"
 
 
 def _is_copied(state: SessionState, event: AnyEvent | UnknownEvent) -> bool:

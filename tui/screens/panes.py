@@ -26,7 +26,7 @@ from tui.messages import SourceWanted
 from tui.palette import Role, style_of
 from tui.view.model import now_words
 from tui.view.orders import OrderLine
-from tui.view.status import status_pieces
+from tui.view.status import cluster_words, status_pieces
 from tui.view.targets import Subject
 from tui.view.timeline import timeline_view
 from tui.widgets.order_strip import OrderStrip
@@ -260,4 +260,4 @@ def notice(source: Source) -> str:
         return source.problem[0].upper() + source.problem[1:]
     if source.mode == "engine gone" and source.state.now.ended is None and not source.behind:
         return "The engine is gone: this screen can only look. Press r to resume the session."
-    return ""
+    return cluster_words(source.state)

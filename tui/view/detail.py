@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from rich.text import Text
@@ -23,7 +24,7 @@ class DiffLine(NamedTuple):
 
 
 class RunRow(NamedTuple):
-    """One run of the experiment; `attempt` names its log."""
+    """One run of the experiment, or an attempt that the world failed before it; `attempt` names its log."""
 
     run: str
     attempt: str
@@ -70,7 +71,7 @@ def detail_view(state: SessionState, exp: str, now_s: float) -> DetailView | Non
         title=clean(proposal.title),
         about=tuple(about),
         verdict=tuple(verdict_words(state.verdict(exp))),
-        runs=tuple(_run_row(state, run, now_s) for run in runs),
+        runs=tuple(row for run in runs for row in (*_earlier_rows(run), _run_row(state, run, now_s))),
         diff=tuple(diff_lines(_patch(state, proposal.revision))),
     )
 
@@ -150,6 +151,22 @@ def _title(state: SessionState, exp: str) -> str:
     return "" if proposal is None else clean(proposal.title)
 
 
+def _earlier_rows(run: Run) -> Iterator[RunRow]:
+    """The attempts that the world failed."""
+    for one in run.attempts:
+        yield RunRow(
+            run=one.attempt,
+            attempt=one.attempt,
+            seed=run.seed,
+            device=clean(one.device),
+            status=one.outcome.replace("_", " "),
+            role=Role.FAILED,
+            val_bpb=None,
+            time=clock_words(one.ended_t_s - one.started_t_s) if one.started_t_s is not None else "",
+            note=clean(one.reason),
+        )
+
+
 def _run_row(state: SessionState, run: Run, now_s: float) -> RunRow:
     started = run.started_t_s if run.started_t_s is not None else run.intent_t_s
     ended = run.ended_t_s if run.ended_t_s is not None else now_s
@@ -159,8 +176,10 @@ def _run_row(state: SessionState, run: Run, now_s: float) -> RunRow:
     role = Role.OBSERVED if run.outcome == "ok" else Role.FAILED if run.outcome else Role.BUSY
     if run.outcome == "pruned":
         status, role = "stopped early", Role.REJECTED
+    if run.waiting_t_s is not None:
+        status, role = ("held", Role.FAILED) if run.held else ("waiting", Role.WAITING)
     measured = "simulated" if run.confinement == "simulated" else run.tier or ""
-    note = clean(run.failure or run.note) or measured
+    note = clean(run.waiting or run.failure or run.note) or measured
     if run.status == "queued" and state.held_back(run.cls):
         note = f"waits: {f'every {clean(run.cls)}' if run.cls else 'every device'} is drained"
     return RunRow(

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from tui.palette import Role
 from tui.raster.braille import Span
+from tui.view.device_names import short_name
 from tui.view.devices import DeviceRow
 
 LOST_NODES: Final = 2
@@ -17,6 +18,7 @@ class Group(NamedTuple):
     """Neighbouring devices of one class, or of one node of it.
 
     `util` is the mean over the `measured` devices, of 1; `lost_nodes` names the nodes of which every device is lost.
+    Of devices whose run the cluster does not take yet, `held` need mending, and `waits` says why of one.
     """
 
     name: str
@@ -30,6 +32,9 @@ class Group(NamedTuple):
     measured: int
     why: str
     lost_nodes: tuple[str, ...] = ()
+    waiting: int = 0
+    held: int = 0
+    waits: str = ""
 
 
 class Groups(NamedTuple):
@@ -78,6 +83,9 @@ def _node(name: str, rows: Sequence[DeviceRow], first: int) -> Group:
         util=sum(utils) / len(utils) if utils else None,
         measured=len(utils),
         why=next((row.why for row in rows if row.why), ""),
+        waiting=statuses.count("waiting"),
+        held=statuses.count("held"),
+        waits=next((row.words for status in ("held", "waiting") for row in rows if row.status == status), ""),
     )
 
 
@@ -95,7 +103,10 @@ def _class(name: str, nodes: Sequence[Group]) -> Group:
         util=util / known if known else None,
         measured=known,
         why=next((node.why for node in nodes if node.why), ""),
-        lost_nodes=tuple(node.name for node in nodes if node.name and node.lost == node.devices),
+        lost_nodes=tuple(short_name(node.name) for node in nodes if node.name and node.lost == node.devices),
+        waiting=sum(node.waiting for node in nodes),
+        held=sum(node.held for node in nodes),
+        waits=next((node.waits for node in sorted(nodes, key=lambda node: not node.held) if node.waits), ""),
     )
 
 
@@ -108,6 +119,11 @@ def group_words(group: Group) -> list[Span]:
         lost = "all" if group.lost == group.devices else group.lost
         named = f" ({', '.join(group.lost_nodes[:LOST_NODES])})" if group.lost_nodes else ""
         spans.append((f" · {lost} lost{named}", Role.LOST))
+    if group.held:
+        spans.append((f" · {group.held} {group.waits}", Role.FAILED))
+    if group.waiting:
+        why = "wait" if group.held else group.waits.replace("waits", "wait", 1)
+        spans.append((f" · {group.waiting} {why}", Role.WAITING))
     if group.drained:
         spans.append((f" · {group.drained} drained", Role.WAITING))
     if group.free:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, Literal, NamedTuple
 
+from tui.view.device_names import NAME_CELLS
+
 Level = Literal["tiles", "rows", "map", "nodes"]
 Wanted = Literal["auto", "tiles", "rows", "map", "nodes"]
 LEVELS: Final[tuple[Wanted, ...]] = ("auto", "tiles", "rows", "map", "nodes")
 
 TILE_CELLS: Final = (28, 44)
 ROW_CELLS: Final = 34
-NAME_CELLS: Final = 12
 LEAST_MAP_CELLS: Final = 8
 _GAP: Final = 2
 

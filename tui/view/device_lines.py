@@ -12,12 +12,14 @@ from tui.raster.blocks import bar, heat, spark
 from tui.raster.braille import Span
 from tui.text import cut, fit, wrap
 from tui.view.device_groups import Group
-from tui.view.device_layout import NAME_CELLS
+from tui.view.device_names import NAME_CELLS, fit_name, short_name
 from tui.view.devices import DeviceRow, DeviceStatus
 
 SIGNS: Final[dict[DeviceStatus, tuple[str, str, Role]]] = {
     "running": ("▶", ">", Role.BUSY),
     "starting": ("▷", "~", Role.WAITING),
+    "waiting": ("…", "w", Role.WAITING),
+    "held": ("!", "!", Role.FAILED),
     "scoring": ("◆", "#", Role.OBSERVED),
     "free": ("·", ".", Role.MUTED),
     "lost": ("×", "x", Role.LOST),
@@ -67,7 +69,12 @@ def node_cell(node: Group, *, plain: bool) -> Span:
         return "!", Role.LOST
     if node.busy:
         return heat(node.busy / node.devices, plain=plain), Role.BUSY
-    glyph, ascii_glyph, role = SIGNS["drained" if node.drained else "free"]
+    kinds: tuple[tuple[int, DeviceStatus], ...] = (
+        (node.held, "held"),
+        (node.waiting, "waiting"),
+        (node.drained, "drained"),
+    )
+    glyph, ascii_glyph, role = SIGNS[next((status for count, status in kinds if count), "free")]
     return (ascii_glyph if plain else glyph), role
 
 
@@ -83,7 +90,7 @@ def short_label_cells(name: str, count: int) -> int:
 
 def node_label(node: Group, width: int, *, plain: bool) -> Span:
     """A node's name; where all of its devices are lost its cells say so too."""
-    return fit(node.name, width, ellipsis=_ellipsis(plain)), Role.LOST if node.lost == node.devices else Role.MUTED
+    return fit_name(node.name, width, _ellipsis(plain)), Role.LOST if node.lost == node.devices else Role.MUTED
 
 
 def fields_for(rows: Sequence[DeviceRow], width: int) -> Fields:
@@ -114,13 +121,13 @@ def device_line(row: DeviceRow, fields: Fields, width: int, *, plain: bool, mark
     ellipsis = _ellipsis(plain)
     spans: list[Span] = [
         (f"{sign} ", role),
-        (fit(row.device, fields.name, ellipsis=ellipsis), Role.CURSOR if marked else Role.TEXT),
+        (fit_name(row.device, fields.name, ellipsis), Role.CURSOR if marked else Role.TEXT),
     ]
     if fields.cls:
         spans.append((" " + fit(row.cls, fields.cls, ellipsis=ellipsis), Role.MUTED))
     used = 2 + fields.name + (fields.cls + 1 if fields.cls else 0)
     if not row.busy:
-        spans.append((fit(" " + row.words, width - used, ellipsis=ellipsis), _words_role(row)))
+        spans.append((fit(f" {_not_busy_words(row)}", width - used, ellipsis=ellipsis), _words_role(row)))
     else:
         spans += _run_spans(row, fields, plain=plain)
     return exactly(spans, width)
@@ -168,7 +175,7 @@ def tile_lines(row: DeviceRow, width: int, height: int, *, plain: bool, marked: 
 
 def _tile_head(row: DeviceRow, width: int, *, plain: bool, marked: bool) -> list[Span]:
     """The device and its class; at the right what it works on."""
-    name = cut(row.device, min(NAME_CELLS, width), _ellipsis(plain))
+    name = short_name(row.device, min(NAME_CELLS, width), _ellipsis(plain))
     left = width - cell_len(name)
     ids = f" {row.exp} {row.run}" if row.run else ""
     ids = ids if cell_len(ids) <= left else ""
@@ -205,8 +212,13 @@ def _status_words(row: DeviceRow) -> str:
     return row.words if row.status == "running" else f"{row.status} {row.words}"
 
 
+def _not_busy_words(row: DeviceRow) -> str:
+    """Why a device does not work; before it the run that waits there."""
+    return f"{row.run} {row.words}" if row.run and row.status != "lost" else row.words
+
+
 def _words_role(row: DeviceRow) -> Role:
-    return Role.LOST if row.status == "lost" else Role.MUTED
+    return {"lost": Role.LOST, "held": Role.FAILED, "waiting": Role.WAITING}.get(row.status, Role.MUTED)
 
 
 def _paragraph(words: str, width: int, lines: int, *, plain: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from tui.raster.ticks import duration
 from tui.text import clean
 from tui.view.words import idle_words, stop_words
 
-DeviceStatus = Literal["running", "starting", "scoring", "free", "lost", "draining", "drained"]
+DeviceStatus = Literal["running", "starting", "waiting", "held", "scoring", "free", "lost", "draining", "drained"]
 _LEGEND_CAUSES: Final = 3
 _WORDS: Final[dict[Cause, str]] = {
     "stopping": "session is stopping",
@@ -49,20 +50,21 @@ class DeviceRow(NamedTuple):
 
     @property
     def busy(self) -> bool:
-        """Whether it works on a run. That of a lost device is not known to go on."""
-        return bool(self.run) and self.status != "lost"
+        """Whether it works on a run, or is about to. That of a lost device is not known to go on."""
+        return bool(self.run) and self.status not in ("lost", "waiting", "held")
 
 
 class DevicesView(NamedTuple):
     """Input of the `DeviceGrid` widget; devices are grouped by class and node, in the order in which they were seen.
 
     `idle` says why devices did not train so far, all of them and the whole session taken together; `stops` what
-    stopping clear losers early has saved.
+    stopping clear losers early has saved; `waits` how many runs a cluster does not take yet, and what for.
     """
 
     rows: tuple[DeviceRow, ...] = ()
     idle: str = ""
     stops: str = ""
+    waits: str = ""
 
     @property
     def busy(self) -> int:
@@ -102,7 +104,8 @@ def devices_view(
     rows, until_s = _rows(state, now_s, made.rows, engine_alive=engine_alive)
     known = made.position is not None and made.position[0] == state.now.n
     idle = made.view.idle if known else _idle_words(state)
-    made.view = DevicesView(rows, idle, stop_words(early_stops(state), brief=True))
+    waits = made.view.waits if known else _waits_words(state)
+    made.view = DevicesView(rows, idle, stop_words(early_stops(state), brief=True), waits)
     made.position, made.holds_s = position, (now_s, until_s)
     return made.view
 
@@ -143,6 +146,17 @@ def _idle_words(state: SessionState) -> str:
     return idle_words(idle_s, sum(spent_s.values()), most=_LEGEND_CAUSES)
 
 
+def _waits_words(state: SessionState) -> str:
+    """`2 runs held: the image cannot be had, 14 wait: queued`: of each kind, what most of them are said to wait for."""
+    words = []
+    for held, one, many in ((True, "run held", "runs held"), (False, "run waits", "runs wait")):
+        reasons = Counter(run.waiting for run in state.in_flight if run.waiting_t_s is not None and run.held == held)
+        if reasons:
+            count = reasons.total()
+            words.append(f"{count} {one if count == 1 else many}: {clean(reasons.most_common(1)[0][0])}")
+    return ", ".join(words)
+
+
 def _grouped(state: SessionState) -> list[DeviceState]:
     first_seen: dict[str, int] = {}
     nodes_seen: dict[tuple[int, str], int] = {}
@@ -172,7 +186,7 @@ def _row(state: SessionState, device: DeviceState, run: Run | None, *, draining:
     if run is None:
         return DeviceRow(name, cls, node, status, key=device.device, memory_mb=device.memory_mb)
     if status == "free":
-        status = "starting" if run.status != "running" else "scoring" if run.frac >= 1.0 else "running"
+        status = _status_of(run)
     curve = tuple([loss for _, loss in run.curve])
     words = _lost_words(device) if status == "lost" else _ending_words(run) or _waiting_words(run) or _title(state, run)
     return DeviceRow(  # by position, and at once: thousands of these are made at a time
@@ -181,9 +195,16 @@ def _row(state: SessionState, device: DeviceState, run: Run | None, *, draining:
     )
 
 
+def _status_of(run: Run) -> DeviceStatus:
+    """What a device that is there does with its run."""
+    if run.waiting_t_s is not None and run.cancel is None:
+        return "held" if run.held else "waiting"
+    return "starting" if run.status != "running" else "scoring" if run.frac >= 1.0 else "running"
+
+
 def _waiting_words(run: Run) -> str:
     """Why a run is not under way yet, as its executor says; empty where it says nothing."""
-    return f"{'held: ' if run.held else ''}{clean(run.waiting)}" if run.waiting and run.status == "starting" else ""
+    return "" if run.waiting_t_s is None else f"{'held' if run.held else 'waits'}: {clean(run.waiting)}"
 
 
 def _title(state: SessionState, run: Run) -> str:

@@ -9,14 +9,14 @@ from rich.cells import cell_len
 
 from core.model_summary import TROUBLE
 from core.sources import Mode
+from core.state import SessionState
 from core.summary import Standing, Summary
 from tui.palette import Role
-from tui.text import clean, cut
+from tui.text import clean
 from tui.view.model import SIGNS, model_name, money_words, now_words
-from tui.view.words import count_words, score_words
+from tui.view.words import clock_words, count_words, score_words
 
 SEPARATOR: Final = "  "
-_NOTICE_CELLS: Final = 36
 
 
 class Piece(NamedTuple):
@@ -79,17 +79,26 @@ def _warnings(summary: Summary) -> list[str]:
 
 
 def _cluster_pieces(summary: Summary) -> list[Piece]:
-    """What keeps a cluster from taking runs: the reasoning pane has the whole sentence."""
+    """What keeps a cluster from taking runs; `cluster_words` has the whole sentence."""
     pieces = []
     held = sum(run.held for run in summary.waiting)
+    if summary.state in ("ended", "failed"):
+        return []
     if summary.notice is not None and summary.notice.level != "info":
-        role = Role.FAILED if summary.notice.level == "error" else Role.WAITING
-        pieces.append(Piece(f"! {cut(clean(summary.notice.text), _NOTICE_CELLS)}", role, 0))
+        pieces.append(Piece("! cluster", Role.FAILED if summary.notice.level == "error" else Role.WAITING, 0))
     if held:
         pieces.append(Piece(f"{count_words(held, 'run')} held", Role.FAILED, 3))
     elif summary.waiting:
         pieces.append(Piece(f"{count_words(len(summary.waiting), 'run')} waiting", Role.WAITING, 7))
     return pieces
+
+
+def cluster_words(state: SessionState) -> str:
+    """What the world does to the executor as a whole, and since when; empty where it lets it work."""
+    notice = state.now.notice
+    if notice is None or notice.level == "info" or state.now.ended is not None:
+        return ""
+    return f"Since {clock_words(notice.t)} the cluster has trouble: {clean(notice.text)}"
 
 
 def _model_pieces(summary: Summary) -> list[Piece]:

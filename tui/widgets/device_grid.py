@@ -67,8 +67,8 @@ class DeviceGrid(LineWidget):
         """Show the devices as they are now; an equal view costs nothing."""
         if view == self._view:
             return
-        if (view.idle, view.stops) != (self._view.idle, self._view.stops):
-            self.border_subtitle = Text("; ".join(filter(None, (view.idle, view.stops))))
+        if (view.waits, view.idle, view.stops) != (self._view.waits, self._view.idle, self._view.stops):
+            self.border_subtitle = Text("; ".join(filter(None, (view.waits, view.idle, view.stops))))
         if view.rows != self._view.rows:
             self._groups = groups_of(view.rows)
             self._shape = shape_of(self._groups)
