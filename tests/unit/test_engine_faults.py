@@ -14,7 +14,7 @@ from core.control import Request
 from core.engine import recorder
 from core.engine.convert import event_of
 from core.engine.server import ControlServer
-from core.events import BASELINE, Command, ConfirmRequested, ExecutorNotice, RunFinished, RunWaiting, decode
+from core.events import BASELINE, Command, ConfirmRequested, ExecutorNotice, LimitHit, RunFinished, RunWaiting, decode
 from core.executor import AttemptSpec, ExecutorError, Finished, Notice, Progress, Started, Waiting
 from core.journal import Journal, JournalDamaged, line_of, scan
 from core.journal.format import segment_path
