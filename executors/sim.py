@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
@@ -16,19 +14,16 @@ from core.executor import (
     DeviceSeen,
     Emit,
     ExecutorConfig,
-    ExecutorError,
     ExecutorEvent,
     OpenAttempt,
 )
 from sim.faults import parse_faults
 from sim.mix import DEFAULT_MIX, devices, parse_mix
 from sim.world.outlook import Physics
+from sim.world.physics import physics
 from sim.world.places import LOST_REASON
 from sim.world.timeline import Ending, Timeline
 from sim.world.world import World
-
-VOCAB_SIZE: Final = 8_192
-"""That of the tokenizer behind every score that the surrogate was fitted to (Karpathy's prepare.py)."""
 
 
 def create(config: ExecutorConfig) -> SimExecutor:
@@ -37,30 +32,14 @@ def create(config: ExecutorConfig) -> SimExecutor:
 
 
 def _physics(config: ExecutorConfig) -> Physics:
-    """The artefact reader and the surrogate; imported here, so that other sessions do not pay for them.
-
-    Raises:
-        ExecutorError: the session was begun with a torch that measures structural edits, and it is not there now.
-    """
-    from sim.artefact import Profiler, read
-    from sim.surrogate import forecast, loss_at, unmodelled_knobs
-
-    asked = str(config.options.get("profiler", ""))
-    confined = bool(config.options.get("research"))  # a model may write what is run here
-    cache_dir = config.session_dir / "profiles"
-    profiler = Profiler.find(config.python, cache_dir, confined_only=confined) if asked else None
-    found = profiler.kind if profiler is not None else ""
-    if found != asked:
-        raise ExecutorError(
-            f"this session measures structural edits with {asked} of {config.python}, where there is {found or 'none'} "
-            "now: its results would change; put that version back, or start a new session"
-        )
-    reads = functools.partial(read, seq_len=config.seq_len, vocab_size=VOCAB_SIZE, profiler=profiler)
-    return Physics(reads, forecast, loss_at, unmodelled_knobs, profiler.close if profiler is not None else _nothing)
-
-
-def _nothing() -> None:
-    """What there is to close without a profiler."""
+    """The session's physics (see sim.world.physics)."""
+    return physics(
+        seq_len=config.seq_len,
+        python=config.python,
+        profiler_kind=str(config.options.get("profiler", "")),
+        cache_dir=config.session_dir / "profiles",
+        confined=bool(config.options.get("research")),  # a model may write what is run here
+    )
 
 
 class _Course(msgspec.Struct):
