@@ -27,6 +27,7 @@ from sim.kubernetes_api.timings import Timings
 from sim.kubernetes_api.volumes import missing_claim
 
 BY: Final = "default-scheduler"
+_MOST_SHAPES: Final = 64
 
 
 @dataclass
@@ -160,7 +161,6 @@ class Scheduler:
             del line[uid]
             if not line:
                 del self._lines[one.shape.key]
-                self._fits.pop(one.shape.key, None)
 
     def _bind_in_cache(self, uid: str, node_name: str, shape: fit.Shape, pod: Obj) -> None:
         node = self._nodes.get(node_name)
@@ -220,7 +220,10 @@ class Scheduler:
         return full
 
     def _obstacles(self, shape: fit.Shape) -> dict[str, str]:
-        found = self._fits.setdefault(shape.key, {})
+        found = self._fits.pop(shape.key, {})
+        self._fits[shape.key] = found  # to the end: the shape asked for least recently stands first
+        if len(self._fits) > _MOST_SHAPES:
+            del self._fits[next(iter(self._fits))]
         for name, node in self._nodes.items():
             if name not in found:
                 found[name] = fit.obstacle(shape, node.obj)
