@@ -15,13 +15,14 @@ from sim.kubernetes_api.kubelet import Kubelets
 from sim.kubernetes_api.logs import Logs
 from sim.kubernetes_api.mishaps import Mishaps
 from sim.kubernetes_api.nodes import Machines, NodeObjects
-from sim.kubernetes_api.objects import GPU, Obj, is_leaving, is_over, with_spec
+from sim.kubernetes_api.objects import GPU, Obj, annotation, is_leaving, is_over, with_spec
 from sim.kubernetes_api.pending import Steps
 from sim.kubernetes_api.recorder import Recorder
 from sim.kubernetes_api.scheduler import Scheduler
 from sim.kubernetes_api.store import Store
 from sim.kubernetes_api.surrogate import Surrogate
 from sim.kubernetes_api.timings import Timings
+from sim.kubernetes_api.trace import Traces
 from sim.kubernetes_api.work import Place, Work, WorkFactory
 from sim.mix import Mix, devices
 from sim.world.outlook import Physics
@@ -53,6 +54,7 @@ class Cluster:
         admit: says why a pod may not be created (quota, PodSecurity, ...).
         work: what pods do, where it is not the surrogate's part.
         physics: of the world, for a sequence length.
+        traces: a folder with recordings, which Jobs with the annotation `fake/trace` replay (see trace.py).
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Cluster:
         work: WorkFactory | None = None,
         timings: Timings | None = None,
         physics: Callable[[int], Physics] = _surrogate_physics,
+        traces: Path | None = None,
     ) -> None:
         self.store, self.logs, self.timings = store, Logs(), timings or Timings()
         self._seed, self._faults, self._physics, self._admit = seed, faults, physics, admit
@@ -80,6 +83,7 @@ class Cluster:
         self.recorder = Recorder(store)
         self._nodes = NodeObjects(store)
         self._work = work or self._surrogate
+        self._traces = Traces(store, self.logs, traces)
         self._steps = Steps(store.clock, "kube-cluster")
 
     def open(self) -> None:
@@ -100,7 +104,15 @@ class Cluster:
 
     def close(self) -> None:
         """End all programs, and do nothing more."""
-        for part in (self._steps, self.jobs, self.collector, self.scheduler, self.disruptions, self.kubelets):
+        for part in (
+            self._steps,
+            self._traces,
+            self.jobs,
+            self.collector,
+            self.scheduler,
+            self.disruptions,
+            self.kubelets,
+        ):
             part.close()
         for physics in self._physics_of.values():
             physics.close()
@@ -228,8 +240,8 @@ class Cluster:
 
     def _held_back(self, pod: Obj) -> str:
         """Why the simulated world lets no node take a pod; empty where it does."""
-        attempt = (pod["metadata"].get("annotations") or {}).get(_ATTEMPT)
-        if attempt is None or not self._faults.unschedulable.rate:
+        attempt = annotation(pod, _ATTEMPT)
+        if not attempt or not self._faults.unschedulable.rate:
             return ""
         ending = self.world_of(2_048, 1 << 20).unplaced(attempt, self.store.clock.now())
         count = sum(1 for _ in self.machines)

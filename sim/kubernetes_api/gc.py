@@ -7,7 +7,9 @@ from typing import Final
 
 from sim.kubernetes_api.objects import (
     FOREGROUND,
+    TRACE,
     Obj,
+    annotation,
     condition,
     is_finished,
     is_leaving,
@@ -85,7 +87,7 @@ class Collector:
             known[key] = uid_of(obj)
             if change == "ADDED" and owner not in self._jobs:
                 self._steps.after(_ABSENT_S, self._collect_if_absent, owner)
-        if kind == "pods" and change == "MODIFIED" and is_leaving(obj):
+        if kind == "pods" and change == "MODIFIED" and is_leaving(obj) and not annotation(obj, TRACE):
             self._see_leaving(obj)
 
     def _see_leaving(self, pod: Obj) -> None:

@@ -8,8 +8,10 @@ from typing import Final
 
 from sim.kubernetes_api.job_pods import defaulted, pod_of, ruling
 from sim.kubernetes_api.objects import (
+    TRACE,
     TRACKING,
     Obj,
+    annotation,
     condition,
     is_finished,
     is_leaving,
@@ -30,8 +32,6 @@ from sim.kubernetes_api.store import Refused, Store
 from sim.kubernetes_api.timings import Timings
 
 BY: Final = "job-controller"
-TRACE: Final = "fake/trace"
-"""The annotation of Jobs that replay a recording instead: see trace.py."""
 
 Admit = Callable[[Store, Obj], Refused | None]
 
@@ -77,6 +77,8 @@ class JobController:
     # -- what the store tells
 
     def _see(self, kind: str, change: str, obj: Obj) -> None:
+        if annotation(obj, TRACE):
+            return
         if kind == "jobs":
             self._see_job(change, obj)
         elif kind == "pods":
@@ -84,8 +86,6 @@ class JobController:
 
     def _see_job(self, change: str, job: Obj) -> None:
         uid = uid_of(job)
-        if TRACE in (job["metadata"].get("annotations") or {}):
-            return
         if change == "DELETED":
             tracked = self._jobs.pop(uid, None)
             if tracked is not None:

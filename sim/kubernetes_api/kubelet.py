@@ -13,7 +13,9 @@ from sim.kubernetes_api.logs import Logs
 from sim.kubernetes_api.nodes import Machine, Machines
 from sim.kubernetes_api.objects import (
     GPU,
+    TRACE,
     Obj,
+    annotation,
     is_leaving,
     is_over,
     main_container,
@@ -87,7 +89,7 @@ class Kubelets:
     # -- what the store tells
 
     def _see(self, kind: str, change: str, pod: Obj) -> None:
-        if kind != "pods":
+        if kind != "pods" or annotation(pod, TRACE):
             return
         uid = uid_of(pod)
         run = self._runs.get(uid)

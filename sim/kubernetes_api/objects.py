@@ -13,6 +13,8 @@ GPU: Final = "nvidia.com/gpu"
 TRACKING: Final = "batch.kubernetes.io/job-tracking"
 """The finalizer by which the Job controller keeps a pod until it has counted it."""
 FOREGROUND: Final = "foregroundDeletion"
+TRACE: Final = "fake/trace"
+"""The annotation of a Job that names a recording which it replays (see trace.py), and of its pods."""
 
 _QUANTITY: Final = re.compile(r"([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)([A-Za-z]*)")
 _SCALE: Final = {
@@ -50,6 +52,11 @@ def namespace_of(obj: Obj) -> str:
 def uid_of(obj: Obj) -> str:
     """The uid of an object."""
     return str(obj["metadata"]["uid"])
+
+
+def annotation(obj: Obj, key: str) -> str:
+    """An annotation of an object; empty where it has none of this name."""
+    return str((obj["metadata"].get("annotations") or {}).get(key, ""))
 
 
 def owners(obj: Obj) -> list[str]:

@@ -9,7 +9,9 @@ from typing import Final
 from sim.kubernetes_api import fit, pod_status
 from sim.kubernetes_api.objects import (
     GPU,
+    TRACE,
     Obj,
+    annotation,
     is_leaving,
     is_over,
     name_of,
@@ -112,7 +114,7 @@ class Scheduler:
     def _see(self, kind: str, change: str, obj: Obj) -> None:
         if kind == "nodes":
             self._see_node(change, obj)
-        elif kind == "pods":
+        elif kind == "pods" and not annotation(obj, TRACE):
             self._see_pod(change, obj)
 
     def _see_node(self, change: str, obj: Obj) -> None:
