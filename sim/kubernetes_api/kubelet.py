@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
-from sim.kubernetes_api import pod_status, volumes
+from sim.kubernetes_api import pod_status
 from sim.kubernetes_api.logs import Logs
-from sim.kubernetes_api.nodes import Machine, Machines
+from sim.kubernetes_api.nodes import Machines
 from sim.kubernetes_api.objects import (
     GPU,
     TRACE,
@@ -27,34 +25,14 @@ from sim.kubernetes_api.objects import (
 )  # fmt: skip
 from sim.kubernetes_api.pending import Steps
 from sim.kubernetes_api.recorder import Recorder
+from sim.kubernetes_api.starter import Run, Starter
 from sim.kubernetes_api.store import Store
 from sim.kubernetes_api.timings import Timings
-from sim.kubernetes_api.work import Container, End, Place, Start, Work, WorkFactory
+from sim.kubernetes_api.work import Container, End, Place, WorkFactory
 
 MESSAGE_BYTES: Final = 4096
 FALLBACK_BYTES, FALLBACK_LINES = 2048, 80
-_IMAGE: Final = re.compile(r"[a-z0-9][a-z0-9._:/-]*(?:@sha256:[0-9a-f]{64})?(?::[\w.-]+)?")
 _NO_GPU: Final = "which is unexpected"
-
-Stage = Literal["new", "starting", "running", "exited", "over"]
-
-
-@dataclass
-class Run:
-    """A pod on its node. `held` is what its kubelet would do next, while the node does not answer."""
-
-    namespace: str
-    name: str
-    uid: str
-    machine: Machine
-    slots: tuple[int, ...] = ()
-    stage: Stage = "new"
-    work: Work | None = None
-    end: End | None = None
-    why_over: tuple[str, str] | None = None
-    leaving: bool = False
-    tries: int = 0
-    held: list[tuple[Callable[..., object], tuple[object, ...]]] = field(default_factory=list)
 
 
 class Kubelets:
@@ -67,8 +45,8 @@ class Kubelets:
         self._timings, self._work = timings, work
         self._steps = Steps(store.clock, "kube-kubelet")
         self._runs: dict[str, Run] = {}
-        self._pulled: set[tuple[str, str]] = set()
-        self.bad_images: set[str] = set()
+        self._starter = Starter(self, store, machines, recorder, timings)
+        self.bad_images = self._starter.bad_images
         store.subscribe(self._see)
 
     def close(self) -> None:
@@ -99,11 +77,11 @@ class Kubelets:
             machine = self._machines.get(pod["spec"].get("nodeName", ""))
             if machine is not None and not is_over(pod):
                 run = self._runs[uid] = Run(namespace_of(pod), name_of(pod), uid, machine)
-                self._after(run, self._timings.admit_s, self._admit)
+                self.after(run, self._timings.admit_s, self._admit)
         elif is_leaving(pod) and not run.leaving:
             run.leaving = True
             grace_s = float(pod["metadata"].get("deletionGracePeriodSeconds", 30))
-            self._after(run, self._timings.kill_s, self._stop, grace_s)
+            self.after(run, self._timings.kill_s, self._stop, grace_s)
 
     def _forget(self, uid: str) -> None:
         run = self._runs.pop(uid, None)
@@ -114,7 +92,8 @@ class Kubelets:
             run.stage = "over"
         self._logs.forget(uid)
 
-    def _after(self, run: Run, delay_s: float, fn: Callable[..., object], *args: object) -> None:
+    def after(self, run: Run, delay_s: float, fn: Callable[..., object], *args: object) -> None:
+        """Do something of a pod later, once its node answers, unless the pod is gone by then."""
         self._steps.after(delay_s, self._step, run, fn, args)
 
     def _step(self, run: Run, fn: Callable[..., object], args: tuple[object, ...]) -> None:
@@ -125,7 +104,8 @@ class Kubelets:
         else:
             run.held.append((fn, args))
 
-    def _pod(self, run: Run) -> Obj:
+    def pod(self, run: Run) -> Obj:
+        """The pod as it stands."""
         pod = self._store.get("pods", run.namespace, run.name)
         assert pod is not None, "a run is forgotten when its pod is deleted"
         return pod
@@ -133,7 +113,7 @@ class Kubelets:
     # -- to running
 
     def _admit(self, run: Run) -> None:
-        pod = self._pod(run)
+        pod = self.pod(run)
         if is_leaving(pod):
             return self._stop(run, 0.0)
         if run.machine.shutting_down:
@@ -153,110 +133,23 @@ class Kubelets:
         self._store.update("pods", pod_status.creating(pod, self._store.now_text(), run.machine.ip))
         deadline_s = pod["spec"].get("activeDeadlineSeconds")
         if deadline_s is not None:
-            self._after(run, float(deadline_s), self._deadline)
-        self._after(run, self._timings.mount_s * 0.6, self._mount)
+            self.after(run, float(deadline_s), self._deadline)
+        self.after(run, self._timings.mount_s * 0.6, self._starter.mount)
         return None
 
     def _reject(self, run: Run, reason: str, message: str, *, bare: bool = False) -> None:
         run.stage = "over"
         run.machine.release(run.uid)
-        pod = pod_status.rejected(self._pod(run), self._store.now_text(), reason, message)
+        pod = pod_status.rejected(self.pod(run), self._store.now_text(), reason, message)
         if bare:
             pod = {**pod, "status": {**pod["status"], "message": message}}
         self._store.update("pods", pod)
 
-    def _mount(self, run: Run) -> None:
+    def start(self, run: Run) -> None:
+        """Start the container (see starter.Kubelet)."""
         if run.stage != "starting" or run.leaving:
             return
-        pod = self._pod(run)
-        why = volumes.missing_volume(self._store, pod)
-        if why:
-            self._recorder.say(pod, "FailedMount", why, by="kubelet", host=run.machine.name, warning=True)
-            again_s = min(self._timings.most_retry_s, self._timings.remount_s * 2.0**run.tries)
-            run.tries += 1
-            self._after(run, again_s, self._mount)
-            return
-        run.tries = 0
-        self._after(run, self._timings.mount_s * 0.4, self._sandbox)
-
-    def _sandbox(self, run: Run) -> None:
-        if run.stage == "starting" and not run.leaving:
-            assert run.work is not None
-            self._store.update("pods", pod_status.sandboxed(self._pod(run), self._store.now_text()))
-            self._fetch(run, run.work.plan())
-
-    def _fetch(self, run: Run, start: Start) -> None:
-        """See to the image; there at once where the node has it."""
-        if run.stage != "starting" or run.leaving:
-            return None
-        pod, host = self._pod(run), run.machine.name
-        image = str(main_container(pod)["image"])
-        now_s = self._store.clock.now()
-        if not _IMAGE.fullmatch(image):
-            return self._bad_name(run, image)
-        if start.obstacle == "image" or image in self.bad_images or host in self._machines.no_registry:
-            return self._fetch_failed(run, image, start)
-        if start.image_s > now_s and (host, image) not in self._pulled:
-            self._recorder.say(pod, "Pulling", f'Pulling image "{image}"', by="kubelet", host=host)
-            self._after(run, start.image_s - now_s, self._fetched, start, image, start.image_s - now_s)
-            return None
-        self._fetched(run, start, image, 0.0)
-        return None
-
-    def _bad_name(self, run: Run, image: str) -> None:
-        why = f'couldn\'t parse image name "{image}": invalid reference format'
-        message = f'Failed to apply default image tag "{image}": {why}'
-        pod = pod_status.waiting(self._pod(run), "InvalidImageName", message)
-        self._recorder.say(pod, "InspectFailed", message, by="kubelet", host=run.machine.name, warning=True)
-        self._recorder.say(pod, "Failed", "Error: InvalidImageName", by="kubelet", host=run.machine.name, warning=True)
-        self._store.update("pods", pod)
-
-    def _fetch_failed(self, run: Run, image: str, start: Start) -> None:
-        pod, host = self._pod(run), run.machine.name
-        why = (
-            f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": failed to do request: '
-            "dial tcp: connect: connection refused"
-        )
-        self._recorder.say(pod, "Pulling", f'Pulling image "{image}"', by="kubelet", host=host)
-        self._recorder.say(
-            pod, "Failed", f'Failed to pull image "{image}": {why}', by="kubelet", host=host, warning=True
-        )
-        self._recorder.say(pod, "Failed", "Error: ErrImagePull", by="kubelet", host=host, warning=True)
-        if run.tries == 0:
-            self._after(run, self._timings.pull_failed_s, self._set_waiting, "ErrImagePull", why)
-        back_off = f'Back-off pulling image "{image}"'
-        again_s = min(300.0, self._timings.pull_retry_s * 2.0**run.tries)
-        self._after(run, again_s * 0.97, self._set_waiting, "ImagePullBackOff", f"{back_off}: ErrImagePull: {why}")
-        self._after(run, again_s, self._fetch, start)
-        self._recorder.say(pod, "BackOff", back_off, by="kubelet", host=host)
-        run.tries += 1
-
-    def _set_waiting(self, run: Run, reason: str, message: str) -> None:
-        if run.stage == "starting" and not run.leaving:
-            self._store.update("pods", pod_status.waiting(self._pod(run), reason, message))
-
-    def _fetched(self, run: Run, start: Start, image: str, took_s: float) -> None:
-        if run.stage != "starting" or run.leaving:
-            return
-        pod, host = self._pod(run), run.machine.name
-        self._pulled.add((host, image))
-        said = f'Container image "{image}" already present on machine and can be accessed by the pod'
-        if took_s > 0.0:
-            said = f'Successfully pulled image "{image}" in {took_s:.3f}s ({took_s:.3f}s including waiting)'
-        self._recorder.say(pod, "Pulled", said, by="kubelet", host=host)
-        why = volumes.missing_environment(self._store, pod)
-        if why:
-            self._recorder.say(pod, "Failed", f"Error: {why}", by="kubelet", host=host, warning=True)
-            self._set_waiting(run, "CreateContainerConfigError", why)
-            self._after(run, 10.0, self._fetch, start)
-            return
-        wait_s = max(0.0, start.at_s - self._store.clock.now())
-        self._after(run, max(self._timings.start_s, wait_s), self._start)
-
-    def _start(self, run: Run) -> None:
-        if run.stage != "starting" or run.leaving:
-            return
-        pod, host = self._pod(run), run.machine.name
+        pod, host = self.pod(run), run.machine.name
         self._recorder.say(pod, "Created", "Container created", by="kubelet", host=host)
         self._recorder.say(pod, "Started", "Container started", by="kubelet", host=host)
         run.stage = "running"
@@ -267,6 +160,11 @@ class Kubelets:
 
     # -- to the end
 
+    def fail(self, run: Run, end: End) -> None:
+        """The container never ran: this is its end (see starter.Kubelet)."""
+        run.stage = "running"
+        self._exited(run, end)
+
     def _exited(self, run: Run, end: End) -> None:
         if run.stage != "running":
             return
@@ -274,20 +172,20 @@ class Kubelets:
         log = self._logs.open(run.uid)
         if log is not None:
             log.end()
-        self._after(run, self._timings.terminated_s, self._terminated)
+        self.after(run, self._timings.terminated_s, self._terminated)
 
     def _terminated(self, run: Run) -> None:
         assert run.end is not None
-        pod = self._ended(run, self._pod(run), run.end)
+        pod = self._ended(run, self.pod(run), run.end)
         if run.leaving or run.why_over is not None:
             return self._over(run, pod)
         self._store.update("pods", pod)
-        self._after(run, self._timings.phase_s, self._settle)
+        self.after(run, self._timings.phase_s, self._settle)
         return None
 
     def _settle(self, run: Run) -> None:
         if run.stage != "over":
-            self._over(run, self._pod(run))
+            self._over(run, self.pod(run))
 
     def _ended(self, run: Run, pod: Obj, end: End) -> Obj:
         message = end.message
@@ -309,7 +207,7 @@ class Kubelets:
         now = self._store.now_text()
         self._store.update("pods", pod_status.over(pod_status.observed(pod), now, phase, reason, message))
         if run.leaving:
-            self._after(run, self._timings.finalize_s, self._finalize)
+            self.after(run, self._timings.finalize_s, self._finalize)
 
     def _stop(self, run: Run, grace_s: float) -> None:
         """The pod is to be deleted: end its program, then let the pod go."""
@@ -317,28 +215,28 @@ class Kubelets:
             return self._finalize(run)
         if run.stage == "running":
             assert run.work is not None
-            self._store.update("pods", pod_status.observed(self._pod(run)))
+            self._store.update("pods", pod_status.observed(self.pod(run)))
             self._kill(run, grace_s)
         elif run.stage in {"new", "starting"}:
             lost = End(137, "The container could not be located when the pod was terminated", "ContainerStatusUnknown")
             run.end = lost
-            self._after(run, self._timings.phase_s, self._unlocated, lost)
+            self.after(run, self._timings.phase_s, self._unlocated, lost)
         return None
 
     def _unlocated(self, run: Run, end: End) -> None:
         if run.stage != "over":
-            pod = self._pod(run)
+            pod = self.pod(run)
             self._over(run, self._ended(run, pod, end) if run.stage == "starting" else pod)
 
     def _kill(self, run: Run, grace_s: float) -> None:
-        pod = self._pod(run)
+        pod = self.pod(run)
         self._recorder.say(
             pod, "Killing", f"Stopping container {main_container(pod)['name']}", by="kubelet", host=run.machine.name
         )
         assert run.work is not None
         if grace_s > 0.0:
             run.work.end()
-            self._after(run, grace_s, self._killed)
+            self.after(run, grace_s, self._killed)
         else:
             self._killed(run)
 
@@ -349,7 +247,7 @@ class Kubelets:
             self._exited(run, End(137))
 
     def _finalize(self, run: Run) -> None:
-        pod = self._pod(run)
+        pod = self.pod(run)
         if pod["metadata"].get("deletionGracePeriodSeconds") != 0:
             pod = self._store.mark_deleted("pods", run.namespace, run.name, 0)
         if not pod["metadata"].get("finalizers"):
@@ -370,12 +268,12 @@ class Kubelets:
             return
         run.why_over = (reason, message)
         if not quiet:
-            self._recorder.say(self._pod(run), reason, message, by="kubelet", host=run.machine.name, warning=warning)
+            self._recorder.say(self.pod(run), reason, message, by="kubelet", host=run.machine.name, warning=warning)
         if run.stage == "running":
-            grace_s = quantity(self._pod(run)["spec"].get("terminationGracePeriodSeconds", 30))
+            grace_s = quantity(self.pod(run)["spec"].get("terminationGracePeriodSeconds", 30))
             self._kill(run, 0.0 if kill else grace_s)
         else:
-            self._over(run, self._pod(run))
+            self._over(run, self.pod(run))
 
     def lose_container(self, uid: str, end: End) -> None:
         """The container is gone without its program's doing (a kubelet that lost it, a machine that rebooted)."""
@@ -407,14 +305,14 @@ class Kubelets:
                 self._exited(run, End(255, reason="Unknown"))
             elif was_down and run.leaving and run.stage in {"running", "starting"}:
                 run.end = End(255, reason="Unknown")
-                self._over(run, self._pod(run))
+                self._over(run, self.pod(run))
             elif was_down and run.stage == "starting":
                 run.stage = "new"
                 run.machine.release(run.uid)
-                self._after(run, self._timings.admit_s, self._admit)
+                self.after(run, self._timings.admit_s, self._admit)
             else:
                 for fn, args in held:
-                    self._after(run, self._timings.admit_s, fn, *args)
+                    self.after(run, self._timings.admit_s, fn, *args)
 
 
 def _pod_ip(uid: str) -> str:

@@ -9,8 +9,8 @@ from core.clock import Clock
 from sim.kubernetes_api.logs import PodLog
 from sim.kubernetes_api.objects import Obj
 
-Obstacle = Literal["", "image"]
-"""What keeps a container from starting: nothing, or an image that cannot be fetched."""
+Obstacle = Literal["", "image", "command"]
+"""What keeps a container from starting: nothing, an image that cannot be fetched, a program that is not in it."""
 
 
 class Place(NamedTuple):

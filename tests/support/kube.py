@@ -88,8 +88,10 @@ def spec_json(run: int, **changes: Any) -> str:
 class Kube:
     """A cluster under test, and everything that happened in its store: (session second, kind, change, object)."""
 
-    def __init__(self, gpus: str = "8xH100", faults: str = "none", *, seed: int = 1, **cluster: Any) -> None:
-        self.clock = HeapClock()
+    def __init__(
+        self, gpus: str = "8xH100", faults: str = "none", *, seed: int = 1, clock: Any = None, **cluster: Any
+    ) -> None:
+        self.clock = clock or HeapClock()
         self.store = Store(self.clock, EPOCH_S)  # type: ignore[arg-type]
         self.said: list[tuple[float, str, str, Obj]] = []
         self.store.subscribe(lambda kind, change, obj: self.said.append((self.clock.now(), kind, change, obj)))
