@@ -24,11 +24,12 @@ from core.reduce import apply
 from core.session import SIMULATED_EPOCH_S
 from core.state import SessionState
 from core.target import locate_target
-from executors.sim import VOCAB_SIZE, SimExecutor
+from executors.sim import SimExecutor
 from sim.artefact import read
 from sim.clock import VirtualClock
 from sim.surrogate import forecast, loss_at, unmodelled_knobs
 from sim.world.outlook import Physics
+from sim.world.physics import VOCAB_SIZE
 
 T = TypeVar("T")
 PROFILE: Final = PROFILES["cuda"]

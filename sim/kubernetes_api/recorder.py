@@ -41,15 +41,22 @@ class Recorder:
         key = (uid_of(about), reason, message, by)
         known = self._known.get(key)
         found = self._store.get("events", known[0], known[1]) if known is not None and again else None
-        now = self._store.now_text()
         if found is not None:
-            self._store.update("events", {**found, "count": found["count"] + 1, "lastTimestamp": now})
+            self._store.update("events", {**found, **self._once_more(found)})
             return
         body = self._event(about, reason, message, by, host, warning)
         self._store.create("events", body)
         self._known.pop(key, None)
         self._known[key] = (namespace_of(body), name_of(body), self._store.clock.now())
         self._forget_old()
+
+    def _once_more(self, event: Obj) -> Obj:
+        """What changes of an event that is said again, in its dialect."""
+        if event.get("eventTime") is None:
+            return {"count": event["count"] + 1, "lastTimestamp": self._store.now_text()}
+        now_s = self._store.epoch_s + self._store.clock.now()
+        count = (event.get("series") or {"count": 1})["count"] + 1
+        return {"series": {"count": count, "lastObservedTime": rfc3339_micro(now_s)}}
 
     def _event(self, about: Obj, reason: str, message: str, by: str, host: str, warning: bool) -> Obj:
         self._number += 1
@@ -73,7 +80,7 @@ class Recorder:
         if by == "default-scheduler":  # speaks the newer of the two dialects
             action = {"Scheduled": "Binding", "Preempted": "Preempting"}.get(reason, "Scheduling")
             return body | {
-                "source": {}, "firstTimestamp": None, "lastTimestamp": None, "count": 1, "type": kind,
+                "source": {}, "firstTimestamp": None, "lastTimestamp": None, "type": kind,
                 "eventTime": rfc3339_micro(now_s), "action": action, "reportingComponent": by,
                 "reportingInstance": f"{by}-0",
             }  # fmt: skip
