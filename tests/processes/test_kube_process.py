@@ -13,7 +13,7 @@ from sim.kubernetes_api.cluster import CLAIM, NAMESPACE, Cluster
 from sim.kubernetes_api.process import Machinery
 from sim.kubernetes_api.store import Store
 from sim.mix import parse_mix
-from tests.support.kube import EPOCH_S, job
+from tests.support.kube_cluster import EPOCH_S, job
 
 pytestmark = [
     pytest.mark.processes,

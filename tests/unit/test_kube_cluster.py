@@ -13,8 +13,8 @@ from sim.gpus import GPU_CLASSES, PRODUCTS
 from sim.kubernetes_api.mishaps import parse_mishaps
 from sim.kubernetes_api.objects import GPU, is_over, quantity, requests_of
 from sim.kubernetes_api.store import Refused
-from tests.support.kube import NAMESPACE, Kube
-from tests.support.kube import job as job_object
+from tests.support.kube_cluster import NAMESPACE, Kube
+from tests.support.kube_cluster import job as job_object
 
 NAME = "ar-0a1b2c3d-r1-a1"
 

@@ -11,7 +11,7 @@ from sim.kubernetes_api.objects import with_meta
 from sim.kubernetes_api.store import Refused
 from sim.kubernetes_api.timings import Timings
 from sim.kubernetes_api.work import End
-from tests.support.kube import Kube, recordings
+from tests.support.kube_cluster import Kube, recordings
 
 NAME = "ar-0a1b2c3d-r1-a1"
 POLICY = ("FailureTarget/PodFailurePolicy", "Failed/PodFailurePolicy")

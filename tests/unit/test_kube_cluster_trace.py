@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sim.kubernetes_api.objects import TRACE
-from tests.support.kube import EPOCH_S, NAMESPACE, Kube, job, recordings
+from tests.support.kube_cluster import EPOCH_S, NAMESPACE, Kube, job, recordings
 
 NAME = "ar-0a1b2c3d-r1-a1"
 FOLDER = recordings()
