@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: pictures demo demo-train test lint types imports unit wheel bench bench-research clean help
+.PHONY: pictures demo demo-train test test-cluster lint types imports unit wheel bench bench-research clean help
 
 help:
 	@echo "make demo        a simulated session of 8 h on 13 H100 and 3 H200, in seconds; needs no torch"
 	@echo "make demo-train  a real training session on this machine (about 12 minutes on 2 cores)"
 	@echo "make test        linters, types, import rules, all tests, and a session from the built wheel"
+	@echo "make test-cluster  hold the Kubernetes cluster that KUBECONFIG names to what the executor relies on"
 	@echo "make bench       measure speed and memory, and print the table of docs/benchmarks.md"
 	@echo "make pictures    draw the pictures of the screen that README and docs show"
 	@echo "make bench-research  compare the researchers (an hour and a half on one core; goes on where it was stopped)"
@@ -47,6 +48,10 @@ wheel: $(VENV)/.installed
 
 unit: $(VENV)/.installed
 	$(BIN)/pytest
+
+test-cluster: $(VENV)/.installed
+	@test -n "$$KUBECONFIG" || { echo "set KUBECONFIG to a cluster where deploy/base was applied"; exit 2; }
+	AUTORESEARCH_TEST_CLUSTER=1 $(BIN)/pytest -v tests/cluster
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench

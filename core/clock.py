@@ -71,7 +71,9 @@ class Clock(Protocol):
         """Session seconds per second just now: 1 in real time, infinite at full speed, 0 while time stands still."""
 
     def set_speed(self, speed: float | None) -> None:
-        """Let simulated time flow at another speed (None: as fast as it can). Raises ValueError in real time."""
+        """Let simulated time flow at another speed (None: as fast as it can). Raises ValueError in real time, and where
+        it may not be so fast.
+        """
 
     def event_loop(self) -> asyncio.AbstractEventLoop:
         """Make the event loop that this clock lives in; called once, before anything waits on the clock."""
@@ -80,8 +82,8 @@ class Clock(Protocol):
 class ClockFactory(Protocol):
     """What the entry-point group `autoresearch_tui.clocks` names."""
 
-    def __call__(self, start_s: float, speed: float | None) -> Clock:
-        """Make a clock that goes on from a session second; `speed` as in `Clock.set_speed`."""
+    def __call__(self, start_s: float, speed: float | None, most: float | None = None) -> Clock:
+        """Make a clock that goes on from a session second; `speed` as in `Clock.set_speed`, `most` bounds it."""
 
 
 def wake(sleeper: asyncio.Future[None]) -> None:

@@ -196,8 +196,25 @@ class RunIntent(Event):
     cls: str
 
 
+class RunWaiting(Event):
+    """Why an attempt does not execute yet. One that did has lost its place, and begins anew when it has one again."""
+
+    run: str
+    attempt: str
+    seq: int
+    reason: str
+    held: bool = False
+
+
+class ExecutorNotice(Event):
+    """What befalls the executor as a whole; an empty text says that it is over."""
+
+    text: str
+    level: str = "info"
+
+
 class RunStarted(Event):
-    """The executor saw the attempt execute."""
+    """The executor saw the attempt execute; its device need not be the one that its intent named."""
 
     run: str
     attempt: str
@@ -525,6 +542,8 @@ AnyEvent = (
     | ConfirmRequested
     | RunQueued
     | RunIntent
+    | RunWaiting
+    | ExecutorNotice
     | RunStarted
     | RunProgress
     | RunFinished

@@ -46,8 +46,8 @@ class Device(msgspec.Struct, frozen=True):
 class AttemptSpec(msgspec.Struct, frozen=True):
     """One execution of a run, as the engine orders it.
 
-    `device` is empty where the cluster places; `source` is the text of the revision's `train.py`;
-    `budget_s` counts training seconds on a GPU and process CPU seconds on a CPU slot.
+    Where a cluster places, `device` is a wish, and `Started` says where it is; `source` is the text of the
+    revision's `train.py`; `budget_s` counts training seconds on a GPU and process CPU seconds on a CPU slot.
     """
 
     run: str
@@ -70,9 +70,19 @@ class OpenAttempt(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True, tag_field="kind", tag="started"):
-    """The attempt is executing; `device` matters where the cluster placed it."""
+    """The attempt is executing, on `device`: where a cluster places, that need not be the one of its order."""
 
     device: str
+
+
+class Waiting(msgspec.Struct, frozen=True, tag_field="kind", tag="waiting"):
+    """Why the attempt does not execute yet, or not any more where its place was taken back: one short sentence.
+
+    `held`: it is kept back until a person, or the cluster, mends something.
+    """
+
+    reason: str
+    held: bool = False
 
 
 class Progress(msgspec.Struct, frozen=True, tag_field="kind", tag="progress"):
@@ -127,7 +137,17 @@ class DeviceLost(msgspec.Struct, frozen=True, tag_field="kind", tag="device_lost
     reason: str
 
 
-Payload = Started | Progress | Finished | NeverStarted | DeviceSeen | DeviceLost
+class Notice(msgspec.Struct, frozen=True, tag_field="kind", tag="notice"):
+    """What befalls the executor as a whole, in one sentence; an empty one says that it is over.
+
+    The subject of such an event is `executor`.
+    """
+
+    text: str
+    level: Literal["info", "warning", "error"] = "info"
+
+
+Payload = Started | Waiting | Progress | Finished | NeverStarted | DeviceSeen | DeviceLost | Notice
 
 
 class ExecutorEvent(msgspec.Struct, frozen=True):
@@ -208,3 +228,18 @@ class ExecutorFactory(Protocol):
 
     def __call__(self, config: ExecutorConfig) -> Executor:
         """Make the executor; cheap, no side effect."""
+
+
+class ClusterFactory(Protocol):
+    """What the entry-point group `autoresearch_tui.clusters` names: clusters that need no machines."""
+
+    def __call__(
+        self, folder: Path, gpus: str | None, seed: int, options: Mapping[str, Any], *, start_s: float, speed: float
+    ) -> Path:
+        """Have a session's cluster running and return its kubeconfig. Raises ExecutorError.
+
+        Args:
+            folder, seed, gpus, options: of the session.
+            start_s: the session second that it begins with, where it is not there yet.
+            speed: session seconds a second.
+        """

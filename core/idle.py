@@ -10,7 +10,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from core.events import RunFinished, RunProgress, RunStarted
-    from core.state import SessionState
+    from core.state import Run, SessionState
 
 Cause = Literal[
     "empty queue",
@@ -33,8 +33,8 @@ Cause = Literal[
 asked, or nothing waits and nothing runs, so only the researcher can go on. `model away`: nothing waits because the API
 fails, declines, or is not to be paid any more. `no fitting run`: what waits is pinned to other device classes.
 `research ended`: the researcher has nothing left. `drained`: a person keeps new runs from the device. `pending`: a run
-is on its way to the device, and has not started. `image`: the same, and its image could not be fetched. `start-up`: the
-run has started and does not train yet.
+is on its way to the device, and has not started; `Run.waiting` may say why. `image`: the same, and its image could not
+be fetched. `start-up`: the run has started and does not train yet.
 """
 
 Use = Cause | Literal["training", "scoring"]
@@ -167,6 +167,13 @@ class IdleFold:
             place.trains_ms = max(place.started_ms, self.book.t_ms - _ms(min(1.0, frac) * budget_s))
         if frac >= 1.0 and place.scores_ms is None:
             place.scores_ms = self.book.t_ms
+
+    def begin_again(self, state: SessionState, run: Run) -> None:
+        """A run's place was taken back, and it waits for one again: what it has had so far is settled."""
+        device, place = state.now.devices.get(run.device), self.book.places.get(run.device)
+        if device is not None and device.run == run.run and place is not None:
+            self._settle(run.device, place, None)
+            self.book.places[run.device] = Place(place.cls, self.book.t_ms, "run", place.attempt)
 
     def open_spells(self) -> Iterator[Spell]:
         """What `on_spell` was not told yet, as it looks at the last event."""

@@ -47,7 +47,7 @@ def total_usd(state: SessionState, cap_usd: float | None) -> float | None:
 def remaining(state: SessionState) -> Limits:
     """What is left of a session's limits; nothing of one that was overspent."""
     most, counts, model = totals(state), state.now.counts, state.now.model
-    allocated_s = state.now.allocated_s + sum(state.now.t_s - (run.intent_t_s or 0.0) for run in state.in_flight)
+    allocated_s = state.now.allocated_s + sum(run.allocated_s(state.now.t_s) for run in state.in_flight)
     usd = model.most_usd if model is not None else 0.0
     return msgspec.structs.replace(
         most,

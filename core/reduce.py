@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from core import conversation
+from core import conversation, places
 from core.events import (
     AnyEvent,
     Autopilot,
@@ -16,6 +16,7 @@ from core.events import (
     DeviceLost,
     DeviceSeen,
     EpochStarted,
+    ExecutorNotice,
     ExperimentProposed,
     Incumbent,
     LimitHit,
@@ -34,6 +35,7 @@ from core.events import (
     RunQueued,
     RunSpared,
     RunStarted,
+    RunWaiting,
     SessionEnded,
     SessionForked,
     SessionStarted,
@@ -45,6 +47,9 @@ from core.state import MAX_ATTEMPTS, AttemptRecord, Before, DeviceState, Owed, P
 
 URGENT = frozenset({"baseline", "confirm", "replicate"})
 """Runs that go before screening: evidence that something already waits for."""
+
+_FAULTS = frozenset({"device_lost", "infrastructure"})
+"""Outcomes of an attempt that its own code may have brought about, however they look."""
 
 
 def apply(state: SessionState, event: AnyEvent | UnknownEvent) -> None:
@@ -85,7 +90,7 @@ def _session_forked(state: SessionState, event: SessionForked) -> None:
     now.before = Before(
         t_s=event.t,
         runs=now.counts.started - state.again,
-        allocated_s=now.allocated_s + sum(event.t - (run.intent_t_s or event.t) for run in state.in_flight),
+        allocated_s=now.allocated_s + sum(run.allocated_s(event.t) for run in state.in_flight),
         usd=now.model.usd if now.model is not None else 0.0,
         held_usd=now.model.most_usd - now.model.usd if now.model is not None else 0.0,
         epochs=len(state.ledger.epochs),
@@ -118,15 +123,8 @@ def _device_seen(state: SessionState, event: DeviceSeen) -> None:
         known.cls, known.node, known.memory_mb, known.seq = event.cls, event.node, event.memory_mb, event.seq
         if not known.up:
             known.up, known.since_t_s, known.lost_reason = True, event.t, ""
-    _free(state, event.device)
+    places.offer(state, event.device)
     state.idle.take_device(state, event.device)
-
-
-def _free(state: SessionState, name: str) -> None:
-    """Offer a device for runs, if it is there, has none and is not drained."""
-    device = state.now.devices[name]
-    if device.up and device.run is None and name not in state.now.drained:
-        state.now.free[name] = None
 
 
 def _device_lost(state: SessionState, event: DeviceLost) -> None:
@@ -199,6 +197,7 @@ def _run_intent(state: SessionState, event: RunIntent) -> None:
     state.count(run, 1)
     run.device, run.device_class = event.device, event.cls
     run.seq, run.step, run.frac, run.loss, run.util, run.curve = 0, 0, 0.0, None, None, []
+    run.waited_s = None
     state.now.counts.attempts += 1
     state.now.counts.started += not run.attempts
     device = state.now.devices.get(event.device)
@@ -217,11 +216,38 @@ def _current(state: SessionState, run: str, attempt: str, seq: int) -> Run | Non
     return record
 
 
+def _run_waiting(state: SessionState, event: RunWaiting) -> None:
+    run = _current(state, event.run, event.attempt, event.seq)
+    if run is None:
+        return
+    run.waiting, run.held = event.reason, event.held
+    if run.waiting_t_s is None:
+        run.waiting_t_s = event.t
+    if run.status == "running":  # its place was taken back: what it did so far is gone
+        run.status, run.started_t_s = "starting", None
+        run.step, run.frac, run.loss, run.util, run.curve = 0, 0.0, None, None, []
+        state.idle.begin_again(state, run)
+
+
+def _waits_no_longer(run: Run, t_s: float) -> None:
+    if run.waiting_t_s is not None:
+        run.waited_s = (run.waited_s or 0.0) + t_s - run.waiting_t_s
+    run.waiting, run.held, run.waiting_t_s = "", False, None
+
+
+def _executor_notice(state: SessionState, event: ExecutorNotice) -> None:
+    state.now.notice = event if event.text else None
+    state.ledger.talk.append(event)
+
+
 def _run_started(state: SessionState, event: RunStarted) -> None:
     run = _current(state, event.run, event.attempt, event.seq)
-    if run is not None:
-        run.status, run.started_t_s, run.device = "running", event.t, event.device
-        state.idle.take_report(state, event.device, event)
+    if run is None:
+        return
+    run.status, run.started_t_s = "running", event.t
+    _waits_no_longer(run, event.t)
+    places.move(state, run, event.device)
+    state.idle.take_report(state, run.device, event)
 
 
 def _run_progress(state: SessionState, event: RunProgress) -> None:
@@ -245,6 +271,7 @@ def _run_finished(state: SessionState, event: RunFinished) -> None:
     _release(state, run, event)
     state.now.train_s += event.train_s or 0.0
     retry = event.outcome in WORLD_OUTCOMES and len(run.attempts) + 1 < MAX_ATTEMPTS and run.cancel is None
+    _waits_no_longer(run, event.t)
     if retry and not state.now.stop:
         run.attempts.append(
             AttemptRecord(run.attempt, run.device, event.outcome, run.started_t_s, event.t, event.reason)
@@ -256,7 +283,7 @@ def _run_finished(state: SessionState, event: RunFinished) -> None:
         return
     # Asked to end and lost on the way: it ended as it was asked to.
     asked = run.cancel is not None and event.outcome in WORLD_OUTCOMES
-    run.outcome, run.failure = event.outcome, event.reason
+    run.outcome, run.failure = event.outcome, _killer_of_nodes(state, run, event) + event.reason
     if asked:
         run.outcome = "pruned" if run.stopped_early else "cancelled"
     run.note = event.note
@@ -267,17 +294,33 @@ def _run_finished(state: SessionState, event: RunFinished) -> None:
     _settle(state, run, event.t)
 
 
+def _killer_of_nodes(state: SessionState, run: Run, event: RunFinished) -> str:
+    """What to say of a run that took as many nodes or GPUs down as it had attempts: it may be the run's own doing.
+
+    Only attempts that executed say so, and only by faults: a preempted one was somebody else's doing.
+    """
+    ends = [(attempt.device, attempt.outcome, attempt.started_t_s) for attempt in run.attempts]
+    ends.append((run.device, event.outcome, run.started_t_s))
+    devices = [
+        state.now.devices.get(name) for name, outcome, start_s in ends if outcome in _FAULTS and start_s is not None
+    ]
+    nodes = list(dict.fromkeys(device.node for device in devices if device is not None))
+    if len(nodes) < MAX_ATTEMPTS or run.cancel is not None:
+        return ""
+    return f"kills its node or its GPU: failed on {', '.join(nodes)}; the last time: "
+
+
 def _release(state: SessionState, run: Run, end: RunFinished) -> None:
     """Give the device back and book the time it was allocated."""
     device = state.now.devices.get(run.device)
-    allocated_s = end.t - (run.intent_t_s if run.intent_t_s is not None else end.t)
+    allocated_s = run.allocated_s(end.t)
     state.now.allocated_s += allocated_s
     if device is None or device.run != run.run:
         return
     device.run, device.since_t_s = None, end.t
     device.busy_s += allocated_s
     device.finished += 1
-    _free(state, device.device)
+    places.offer(state, device.device)
     state.idle.take_device(state, device.device, end)
 
 
@@ -389,7 +432,7 @@ def _command(state: SessionState, event: Command) -> None:
         case "undrain":
             for device in state.devices_named(event.arg):
                 state.now.drained.pop(device.device, None)
-                _free(state, device.device)
+                places.offer(state, device.device)
                 state.idle.take_device(state, device.device)
         case _:
             pass
@@ -421,6 +464,8 @@ _HANDLERS: dict[type, Callable[[SessionState, Any], None]] = {
     ConfirmRequested: _confirm_requested,
     RunQueued: _run_queued,
     RunIntent: _run_intent,
+    RunWaiting: _run_waiting,
+    ExecutorNotice: _executor_notice,
     RunStarted: _run_started,
     RunProgress: _run_progress,
     RunFinished: _run_finished,

@@ -7,9 +7,10 @@ from typing import cast
 
 from core.bench import EndpointFactory, ResearcherFactory
 from core.clock import ClockFactory
-from core.executor import ExecutorFactory
+from core.executor import ClusterFactory, ExecutorFactory
 
 CLOCKS = "autoresearch_tui.clocks"
+CLUSTERS = "autoresearch_tui.clusters"
 ENDPOINTS = "autoresearch_tui.endpoints"
 EXECUTORS = "autoresearch_tui.executors"
 RESEARCHERS = "autoresearch_tui.researchers"
@@ -32,6 +33,11 @@ def executor_factory(name: str) -> ExecutorFactory:
 def clock_factory(name: str) -> ClockFactory:
     """The factory of a clock. Raises UnknownName."""
     return cast(ClockFactory, _point(CLOCKS, name).load())
+
+
+def cluster_factory(name: str) -> ClusterFactory:
+    """What starts a simulated cluster. Raises UnknownName."""
+    return cast(ClusterFactory, _point(CLUSTERS, name).load())
 
 
 def researcher_factory(name: str) -> ResearcherFactory:

@@ -41,7 +41,7 @@ class SessionConfig(msgspec.Struct, kw_only=True, frozen=True):
     """What the person asked for: written once into session.json, read by every engine of the session.
 
     `title` is the name before it was made unique in this home. `speed` is that of a simulated session, in session
-    seconds per second; None: as fast as it can. `options` belong to the executor, but for
+    seconds per second; None: as fast as it can, or as `most_speed` allows. `options` belong to the executor, but for
     `until_limits`: whether the researcher goes on where its evidence says that nothing is left. `forked_from` is the
     name of the session that this one begins with the evidence of (see core.fork).
     """
@@ -68,6 +68,7 @@ class SessionConfig(msgspec.Struct, kw_only=True, frozen=True):
     simulated: bool = False
     title: str = ""
     speed: float | None = None
+    most_speed: float | None = None
     options: dict[str, Any] = {}
     version: str = ""
     forked_from: str = ""

@@ -15,6 +15,7 @@ from core.events import (
     ConfirmRequested,
     DesignDeclared,
     EpochStarted,
+    ExecutorNotice,
     ExperimentProposed,
     Forecast,
     LimitHit,
@@ -62,7 +63,9 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One revision, one seed; mutable while open, never touched again once it is in the ledger.
 
     `curve` holds (share of the budget, training loss) samples of the present attempt. Times are session seconds.
-    `forecast` is why it was stopped early, or, of a `spared` one, why it would have been.
+    `forecast` is why it was stopped early, or, of a `spared` one, why it would have been. `waiting` is why it has not
+    started, as far as its executor says, since `waiting_t_s`; `held` whether that needs mending. `waited_s` sums the
+    stretches that the present attempt waited before.
     """
 
     run: str
@@ -101,6 +104,17 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     params: int | None = None
     failure: str = ""
     note: str = ""
+    waiting: str = ""
+    held: bool = False
+    waiting_t_s: float | None = None
+    waited_s: float | None = None
+
+    def allocated_s(self, t_s: float) -> float:
+        """Seconds up to a session second for which the present attempt has had a device: not those that it waited."""
+        if self.intent_t_s is None:
+            return 0.0
+        waits_s = 0.0 if self.waiting_t_s is None else t_s - self.waiting_t_s
+        return t_s - self.intent_t_s - waits_s - (self.waited_s or 0.0)
 
     @property
     def scored(self) -> bool:
@@ -189,7 +203,8 @@ class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):
     `pending` counts an experiment's runs that are owed or open; `judge` holds experiments whose runs are all
     in and not judged; `wanted` the seeds that a verdict asked for and nobody granted yet. `sampled` names the run that
     the last event was a sample of, if it is one that may be stopped early. `memory` is the researcher's notebook,
-    `before` what was spent before the session was forked, if it was. `drained` names the devices that get no new run.
+    `before` what was spent before the session was forked, if it was. `drained` names the devices that get no new run,
+    `notice` is what befalls the executor as a whole.
     """
 
     n: int = 0
@@ -221,6 +236,7 @@ class OpenState(msgspec.Struct, kw_only=True, omit_defaults=True):
     memory: dict[str, str] = {}
     before: Before | None = None
     drained: dict[str, None] = {}
+    notice: ExecutorNotice | None = None
 
 
 class Group(msgspec.Struct):
@@ -422,6 +438,7 @@ TalkEvent = (
     | Verdict
     | Command
     | LimitHit
+    | ExecutorNotice
     | ResearchEnded
     | SessionEnded
     | EpochStarted

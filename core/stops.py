@@ -42,12 +42,12 @@ class Stops:
         if run.intent_t_s is None or run.ended_t_s is None:
             return
         if run.outcome == "ok":
-            self._whole.setdefault(run.device_class, Walls()).add(run.ended_t_s - run.intent_t_s)
+            self._whole.setdefault(run.device_class, Walls()).add(run.allocated_s(run.ended_t_s))
             if run.spared:
                 self._spared[run.exp] = self._spared.get(run.exp, 0) + 1
         elif run.outcome == "pruned":
             for walls in (self.stopped, self._stopped.setdefault(run.device_class, Walls())):
-                walls.add(run.ended_t_s - run.intent_t_s)
+                walls.add(run.allocated_s(run.ended_t_s))
 
     def take_verdict(self, verdict: Verdict) -> None:
         """See a verdict: one that asks for seeds, or keeps, shows that stopping would have been wrong."""

@@ -10,7 +10,7 @@ import msgspec
 from core.events import BASELINE, VerdictName
 from core.idle import CAUSES, Cause
 from core.model_summary import ModelSummary, model_summary
-from core.state import LAST_VERDICTS, SessionState
+from core.state import LAST_VERDICTS, Run, SessionState
 from core.statistics import Spread, evidence_runs, interval_of, mean_of, noise, reference_runs, share_bounds
 
 Standing = Literal["new", "running", "paused", "stopping", "ended", "failed", "interrupted"]
@@ -131,6 +131,25 @@ class ForkedFrom(msgspec.Struct, frozen=True):
     llm_usd: float
 
 
+class NoticeNow(msgspec.Struct, frozen=True):
+    """What befalls the executor as a whole: `level` is info, warning or error, `since_s` for how long."""
+
+    text: str
+    level: str
+    since_s: float
+
+
+class WaitingRun(msgspec.Struct, frozen=True):
+    """An attempt that does not execute, and why; `held` where a person or the cluster has to mend something."""
+
+    run: str
+    attempt: str
+    device_class: str
+    reason: str
+    held: bool
+    since_s: float
+
+
 class Summary(msgspec.Struct, frozen=True):
     """The fields that scripts rely on: `status --json` prints exactly these. The newest of `verdicts` comes first."""
 
@@ -154,6 +173,8 @@ class Summary(msgspec.Struct, frozen=True):
     verdicts: list[LastVerdict]
     model: ModelSummary | None = None
     fork: ForkedFrom | None = None
+    notice: NoticeNow | None = None
+    waiting: list[WaitingRun] = []
 
 
 def summarise(state: SessionState, *, now_s: float | None = None, engine_alive: bool = True) -> Summary:
@@ -201,6 +222,8 @@ def summarise(state: SessionState, *, now_s: float | None = None, engine_alive: 
         verdicts=last_verdicts(state),
         model=model,
         fork=forked_from(state),
+        notice=NoticeNow(now.notice.text, now.notice.level, t_s - now.notice.t) if now.notice is not None else None,
+        waiting=[_waiting(run, t_s) for run in open_runs if run.status == "starting" and run.waiting],
     )
 
 
@@ -284,6 +307,11 @@ def _class_best(state: SessionState, cls: str) -> ClassBest:
     )
 
 
+def _waiting(run: Run, t_s: float) -> WaitingRun:
+    since_s = t_s - run.waiting_t_s if run.waiting_t_s is not None else 0.0
+    return WaitingRun(run.run, run.attempt, run.device_class, run.waiting, run.held, since_s)
+
+
 def _gpus(state: SessionState, t_s: float) -> Gpus:
     devices = state.now.devices.values()
     spent_s = state.idle.spent_s(state, t_s)
@@ -301,8 +329,5 @@ def _gpus(state: SessionState, t_s: float) -> Gpus:
 
 
 def allocated_s(state: SessionState, t_s: float) -> float:
-    """Device seconds allocated to attempts, those under way included."""
-    in_flight_s = sum(
-        t_s - run.intent_t_s for run in state.now.runs.values() if run.status != "queued" and run.intent_t_s is not None
-    )
-    return state.now.allocated_s + in_flight_s
+    """Device seconds allocated to attempts, those under way included; not those that attempts waited for a cluster."""
+    return state.now.allocated_s + sum(run.allocated_s(t_s) for run in state.in_flight)

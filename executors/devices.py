@@ -35,14 +35,18 @@ def device_class(product: str, memory_bytes: int) -> str:
     SXM is a data-centre product's usual form and is left out; PCIe and NVL, which are slower, stay.
 
     Args:
-        product: NVML's name, e.g. "NVIDIA H100 80GB HBM3".
-        memory_bytes: NVML's total memory.
+        product: NVML's name, e.g. "NVIDIA H100 80GB HBM3", or a node's label made of it, "NVIDIA-H100-80GB-HBM3".
+        memory_bytes: NVML's total memory; 0 where nobody says: then the size in the name, if there is one.
     """
-    words = []
+    words, named_gb = [], ""
     for word in re.split(r"[\s-]+", product.replace("/", " ")):
-        is_memory = re.fullmatch(r"\d+GB|HBM\w*|SXM\d*", word, re.IGNORECASE)
-        if word and word.upper() not in NOISE_WORDS and not is_memory:
+        is_memory = re.fullmatch(r"(\d+GB)|HBM\w*|SXM\d*", word, re.IGNORECASE)
+        if is_memory is not None:
+            named_gb = is_memory[1] or named_gb
+        elif word and word.upper() not in NOISE_WORDS:
             words.append(word)
+    if memory_bytes <= 0:
+        return "-".join([*words, named_gb.upper()] if named_gb else words)
     gib = memory_bytes / 2**30
     sold = next((size for size in SOLD_GB if size >= gib - 0.5), math.ceil(gib))
     size = sold if sold <= gib * 16 / 15 + 0.5 else math.ceil(gib)

@@ -1,7 +1,6 @@
 """Processes of a run, seen from outside: start them confined, count what they use, kill them all.
 
 Standard library only: the local executor copies this file with the supervisor into each attempt's folder.
-Landlock and syscall filters will go between bubblewrap and the role's command.
 """
 
 from __future__ import annotations
@@ -23,6 +22,16 @@ from executors.output import LauncherError
 
 INSIDE: Final = "/attempt"
 INHERITED: Final = ("PATH", "LD_LIBRARY_PATH")
+CONFINE: Final = Path(__file__).with_name("confine.py")
+CACHE: Final = "/cache"
+"""Where a pod may keep what was compiled; there is none on a machine of one's own."""
+SYSTEM: Final = (
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store"),
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/passwd"),
+    *("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys/vm", "/sys/devices/system"),
+    *("/dev/zero", "/dev/urandom", "/dev/random"),
+)
+"""What a dynamically linked Python with torch reads of a system."""
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 KILL_CAP_S: Final = 15.0
@@ -107,10 +116,11 @@ class Sandbox:
         self._device = device
         self._seed = seed
         self._hidden = hidden
-        self._bwrap = shutil.which("bwrap") if wanted == "auto" else None
-        if self._bwrap is not None and not self._probe():
-            self._bwrap = None
-        self.confinement = "none" if self._bwrap is None else "bwrap"
+        self._bwrap: str | None = None
+        self._filters = False
+        self.confinement = "none"
+        if wanted == "auto":
+            self._choose(shutil.which("bwrap"))
 
     def path(self, name: str) -> str:
         """Where the attempt's file `name` is, as a role sees it."""
@@ -172,6 +182,16 @@ class Sandbox:
             }
         )
 
+    def _choose(self, bwrap: str | None) -> None:
+        """Take the strongest confinement that really works here."""
+        ways: list[tuple[str | None, bool, str]] = [(None, True, "landlock+seccomp")]
+        if bwrap is not None:
+            ways = [(bwrap, True, "bwrap+landlock+seccomp"), (bwrap, False, "bwrap"), *ways]
+        for self._bwrap, self._filters, self.confinement in ways:
+            if self._probe():
+                return
+        self._bwrap, self._filters, self.confinement = None, False, "none"
+
     def _probe(self) -> bool:
         """Really run the sandbox once: user namespaces may be off, a kernel may refuse, a folder be missing."""
         command = [*self._confine(writable=True), self._interpreter.executable, "-I", "-S", "-c", "pass"]
@@ -183,7 +203,7 @@ class Sandbox:
 
     def _confine(self, *, writable: bool) -> list[str]:
         if self._bwrap is None:
-            return []
+            return self._filter(writable=writable) if self._filters else []
         folders = [folder for folder in map(os.path.abspath, self._interpreter.folders) if Path(folder).is_dir()]
         visible = ["/usr", *_outermost(folder for folder in folders if not _is_under(folder, "/usr"))]
         masks = [str(path) for path in self._hidden if any(_is_under(str(path), folder) for folder in visible)]
@@ -196,9 +216,31 @@ class Sandbox:
             *(word for path in masks for word in ("--tmpfs", path)),
             *("--ro-bind", str(self.attempt / "train.py"), f"{INSIDE}/train.py"),
             *("--ro-bind", str(self.attempt / "harness.py"), f"{INSIDE}/harness.py"),
+            *("--ro-bind", str(CONFINE), f"{INSIDE}/confine.py"),
             *("--bind" if writable else "--ro-bind", str(self.attempt / "out"), f"{INSIDE}/out"),
             *("--chdir", "/tmp", "--"),  # noqa: S108
+            *(self._filter(writable=writable) if self._filters else []),
         ]
+
+    def _filter(self, *, writable: bool) -> list[str]:
+        """The words that confine a role from within (see executors.confine)."""
+        on_gpu = self._device["kind"] == "cuda"
+        script = f"{INSIDE}/confine.py" if self._bwrap is not None else str(CONFINE)
+        if self._bwrap is not None:  # what is not to be seen is not mounted
+            read, write = ["/"], ["/tmp", "/dev", *([f"{INSIDE}/out"] if writable else [])]  # noqa: S108
+        else:
+            own = [str(self.attempt / name) for name in ("train.py", "harness.py", "out")]
+            gpu = ["/sys", "/proc/driver", *map(str, Path("/dev").glob("nvidia*"))] if on_gpu else []
+            read = [*SYSTEM, *map(os.path.abspath, self._interpreter.folders), *own, *gpu]
+            write = [
+                "/dev/null",
+                *gpu[2:],
+                *([str(self.attempt / "out")] if writable else []),
+                str(self.attempt / "tmp"),
+                CACHE,
+            ]
+        rules = json.dumps({"read": read, "write": write, "gpu": on_gpu})
+        return [self._interpreter.executable, "-I", "-S", "-B", script, rules]
 
 
 def _is_under(path: str, folder: str) -> bool:

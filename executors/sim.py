@@ -20,7 +20,6 @@ from core.executor import (
 from sim.faults import parse_faults
 from sim.mix import DEFAULT_MIX, devices, parse_mix
 from sim.world.outlook import Physics
-from sim.world.physics import physics
 from sim.world.places import LOST_REASON
 from sim.world.timeline import Ending, Timeline
 from sim.world.world import World
@@ -32,14 +31,12 @@ def create(config: ExecutorConfig) -> SimExecutor:
 
 
 def _physics(config: ExecutorConfig) -> Physics:
-    """The session's physics (see sim.world.physics)."""
-    return physics(
-        seq_len=config.seq_len,
-        python=config.python,
-        profiler_kind=str(config.options.get("profiler", "")),
-        cache_dir=config.session_dir / "profiles",
-        confined=bool(config.options.get("research")),  # a model may write what is run here
-    )
+    """What the simulated world goes by; imported here: other sessions do not pay. Raises ExecutorError."""
+    from sim.world.physics import physics
+
+    confined = bool(config.options.get("research"))  # a model may write what is run here
+    asked = str(config.options.get("profiler", ""))
+    return physics(config.python, asked, config.session_dir / "profiles", seq_len=config.seq_len, confined=confined)
 
 
 class _Course(msgspec.Struct):

@@ -28,9 +28,9 @@ _BEHIND_S = 0.25
 _MS_PER_S = 1000.0
 
 
-def create(start_s: float, speed: float | None) -> VirtualClock:
+def create(start_s: float, speed: float | None, most: float | None = None) -> VirtualClock:
     """Make the clock (entry point `virtual`)."""
-    return VirtualClock(start_s, speed=speed)
+    return VirtualClock(start_s, speed=speed, most=most)
 
 
 class VirtualClock:
@@ -39,14 +39,21 @@ class VirtualClock:
     Args:
         start_s: session second to go on from.
         speed: session seconds per second; None: as fast as the machine can.
+        most: the fastest that it may be, where something outside keeps pace (None: no bound).
         wall: seconds that only grow; tests give their own.
     """
 
     def __init__(
-        self, start_s: float = 0.0, *, speed: float | None = None, wall: Callable[[], float] = time.monotonic
+        self,
+        start_s: float = 0.0,
+        *,
+        speed: float | None = None,
+        most: float | None = None,
+        wall: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wall = wall
-        self._speed = math.inf if speed is None else speed
+        self._most = math.inf if most is None else most
+        self._speed = min(self._most, math.inf if speed is None else speed)
         self._now_s = start_s
         self._anchor = (start_s, wall())
         self._paused = self._stopped = False
@@ -129,8 +136,13 @@ class VirtualClock:
         return _LIVE_RATE if self._live else self._speed
 
     def set_speed(self, speed: float | None) -> None:
+        wanted = math.inf if speed is None else speed
+        if wanted > self._most:
+            raise ValueError(
+                f"this session's cluster is reached over sockets, which cannot jump: at most {self._most:g}"
+            )
         self._advance()
-        self._speed = math.inf if speed is None else speed
+        self._speed = wanted
 
     def event_loop(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.SelectorEventLoop(QuiescentSelector(self))

@@ -33,6 +33,8 @@ _SEEDS: Final = 10_000
 _WATCH_S: Final = 150.0
 """How long watching a whole simulated session should take: long enough to see it, short enough to stay."""
 _PACED_WITHOUT_LIMIT: Final = 200.0
+MOST_SOCKET_SPEED: Final = 240.0
+"""A simulated cluster behind sockets keeps up with this (python -m bench.kube)."""
 
 
 Show = Callable[[str], AbstractContextManager[Tell]]
@@ -74,6 +76,8 @@ class Asked(msgspec.Struct, kw_only=True, frozen=True):
     claude_faults: str | None = None
     claude_mind: str | None = None
     claude_timeout_s: float | None = None
+    kubernetes: Any = None
+    kube_faults: str | None = None
     watched: bool = False
 
 
@@ -88,6 +92,7 @@ class _Place(msgspec.Struct, kw_only=True, frozen=True):
     limits: Limits
     simulated: bool = False
     speed: float | None = None
+    most_speed: float | None = None
     options: dict[str, Any] = {}
     title: str
 
@@ -107,7 +112,7 @@ def new_session(asked: Asked, show: Show = progress) -> SessionFolder:
     research = research_options(asked)
     now_s = time.time()
     seed = asked.seed if asked.seed is not None else secrets.randbelow(_SEEDS)
-    place = _simulated(asked, seed) if asked.executor == "sim" else _real(asked, now_s, show)
+    place = _place(asked, seed, now_s, show)
     overrides = known_overrides(target_dir / "train.py", place.profile.overrides)
     read_source(target_dir / "train.py", overrides)
     program = read_program(absolute(asked.program) if asked.program else find_program(target_dir))
@@ -135,6 +140,7 @@ def new_session(asked: Asked, show: Show = progress) -> SessionFolder:
         sandbox=asked.sandbox,
         simulated=place.simulated,
         speed=place.speed,
+        most_speed=place.most_speed,
         options=place.options
         | ({"until_limits": True} if asked.until_limits else {})
         | ({"research": research} if research else {}),
@@ -160,6 +166,62 @@ def check_python(asked: str | None) -> str:
             about="train_python",
         )
     return python
+
+
+def _place(asked: Asked, seed: int, now_s: float, show: Show) -> _Place:
+    if asked.executor == "sim":
+        return _simulated(asked, seed)
+    if asked.executor == "kubernetes":
+        return _cluster(asked, seed, now_s)
+    return _real(asked, now_s, show)
+
+
+def _cluster(asked: Asked, seed: int, now_s: float) -> _Place:
+    """A Kubernetes cluster, real or simulated; what it has, only its executor can see."""
+    from executors.kubernetes.access import Access
+    from executors.kubernetes.settings import to_options
+
+    if asked.corpus or asked.sandbox != "auto" or asked.train_python:
+        raise UserError(
+            "--corpus, --sandbox and --train-python are this machine's: a cluster's pods have their own (see --data, "
+            "--image)",
+            2,
+        )
+    settings = asked.kubernetes
+    options: dict[str, Any] = {"kubernetes": to_options(settings)}
+    if settings.endpoint:
+        return _simulated_cluster(asked, seed, options)
+    if asked.speed is not None or asked.faults is not None:
+        raise UserError("--speed and --faults belong to a simulated cluster: add --kube-endpoint sim", 2)
+    Access.resolve(settings.kubeconfig, settings.context, settings.namespace)  # before there is a session
+    return _Place(
+        profile=choose_profile("cuda" if settings.gpu_resource else "cpu"),
+        gpus=asked.gpus,
+        limits=_limits(asked, asked.hours),
+        options=options,
+        title=f"kubernetes-{time.strftime('%m%d-%H%M', time.localtime(now_s))}",
+    )
+
+
+def _simulated_cluster(asked: Asked, seed: int, options: dict[str, Any]) -> _Place:
+    """The whole path through real sockets, with nobody's cluster: its time can be paced, but it cannot jump."""
+    simulated = _simulated(msgspec.structs.replace(asked, speed="1" if asked.speed == "max" else asked.speed), seed)
+    if asked.speed == "max":
+        raise UserError(
+            f"a cluster behind sockets cannot run at --speed max: give at most {MOST_SOCKET_SPEED:g}", 2, about="speed"
+        )
+    speed = min(MOST_SOCKET_SPEED, simulated.speed or MOST_SOCKET_SPEED)
+    if asked.speed is not None and simulated.speed is not None and simulated.speed > MOST_SOCKET_SPEED:
+        raise UserError(
+            f"a cluster behind sockets keeps up with at most --speed {MOST_SOCKET_SPEED:g}", 2, about="speed"
+        )
+    return msgspec.structs.replace(
+        simulated,
+        speed=speed,
+        most_speed=MOST_SOCKET_SPEED,
+        options=simulated.options | options | ({"kube_faults": asked.kube_faults} if asked.kube_faults else {}),
+        title=f"kube-{simulated.title}",
+    )
 
 
 def _real(asked: Asked, now_s: float, show: Show) -> _Place:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -19,6 +22,10 @@ from core.secrets import KEY_NAMES
 from core.session import home
 from core.target import TargetError, locate_target
 from tui.cli import UserError
+
+if TYPE_CHECKING:
+    from executors.kubernetes.examine import Check
+    from executors.kubernetes.settings import KubeSettings
 
 _FREE_MB = 1024
 _TORCH = (2, 13)
@@ -51,6 +58,33 @@ def examine(train_python: str | None) -> Iterator[Row]:
     yield _sandbox()
     yield _model_key(os.environ)
     yield _detach()
+
+
+def examine_cluster(settings: KubeSettings, *, canary: bool) -> Iterator[Row]:
+    """Run the checks of a cluster, each when it is asked for; the canaries' Jobs are deleted in any case."""
+    from executors.kubernetes.examine import examine as look
+
+    with asyncio.Runner() as runner, _cluster_of(settings) as reachable:
+        checks = look(reachable, canary=canary)
+        while (check := runner.run(_next(checks))) is not None:
+            yield Row(check.verdict, check.what, check.found, check.fix)
+
+
+async def _next(checks: AsyncIterator[Check]) -> Check | None:
+    return await anext(checks, None)
+
+
+@contextlib.contextmanager
+def _cluster_of(settings: KubeSettings) -> Iterator[KubeSettings]:
+    """The settings of a cluster that is there: a simulated one lives for as long as it is looked at."""
+    if not settings.endpoint:
+        yield settings
+        return
+    from core.registry import cluster_factory
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = cluster_factory(settings.endpoint)(Path(folder), None, 1, {}, start_s=0.0, speed=60.0)
+        yield msgspec.structs.replace(settings, endpoint="", kubeconfig=str(path))
 
 
 def _python() -> Row:

@@ -11,7 +11,7 @@ import msgspec
 
 from core.collector import collect_rarely
 from core.control import EngineGone, request
-from core.events import AnyEvent, LimitHit, PhaseChanged, SessionForked, UnknownEvent
+from core.events import AnyEvent, ExecutorNotice, LimitHit, PhaseChanged, SessionForked, UnknownEvent
 from core.journal import Tail
 from core.keyframe import forget_texts
 from core.reduce import apply
@@ -86,6 +86,8 @@ def _news(state: SessionState, runs: int, verdicts: int, said: int) -> Iterator[
     for talk in state.ledger.talk[said:]:
         if isinstance(talk, LimitHit):
             yield f"{clock(talk.t):>8}  {talk.limit}: {clean(talk.detail)}"
+        elif isinstance(talk, ExecutorNotice):
+            yield f"{clock(talk.t):>8}  cluster: {clean(talk.text) or 'well again'}"
         elif isinstance(talk, SessionForked):
             yield f"{clock(talk.t):>8}  {fork_words(talk)}"
         elif isinstance(talk, PhaseChanged):

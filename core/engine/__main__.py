@@ -106,7 +106,8 @@ def _work(folder: SessionFolder, asked: argparse.Namespace) -> int:
 def _clock(config: SessionConfig, start_s: float, speed: float | EllipsisType | None) -> Clock:
     if not config.simulated:
         return RealClock(start_s)
-    return clock_factory("virtual")(start_s, config.speed if isinstance(speed, EllipsisType) else speed)
+    wanted = config.speed if isinstance(speed, EllipsisType) else speed
+    return clock_factory("virtual")(start_s, wanted, config.most_speed)
 
 
 async def _live(folder: SessionFolder, engine: Engine, *, stop: bool) -> int:

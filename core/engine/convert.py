@@ -10,17 +10,18 @@ from typing import Any
 
 import msgspec
 
-from core.events import AnyEvent, RunFinished, RunProgress, RunStarted
-from core.executor import Finished, Progress, Started
+from core.events import AnyEvent, ExecutorNotice, RunFinished, RunProgress, RunStarted, RunWaiting
+from core.executor import Finished, Notice, Progress, Started, Waiting
 
 _MAX_REASON_CHARS = 500
+_MAX_SENTENCE_CHARS = 300
 _MAX_INTEGER = 2**53  # what every reader of JSON can hold
 _INTEGERS = frozenset({"step", "steps", "tokens", "params", "eval_tokens", "probes"})
 _TEXTS = frozenset({"outcome", "tier", "confinement", "corpus", "reason", "note", "device"})
 
 
 def event_of(
-    run: str, attempt: str, seq: int, payload: Started | Progress | Finished, *, stopped_early: bool = False
+    run: str, attempt: str, seq: int, payload: Started | Waiting | Progress | Finished, *, stopped_early: bool = False
 ) -> AnyEvent:
     """The event that records what an executor saw of an attempt.
 
@@ -32,6 +33,10 @@ def event_of(
     match payload:
         case Started():
             return RunStarted(**common, **fields)
+        case Waiting():
+            return RunWaiting(
+                **common, reason=_sentence(fields["reason"]) or "no reason given", held=bool(payload.held)
+            )
         case Progress():
             return RunProgress(**common, **{**fields, "frac": fields["frac"] or 0.0, "step": fields["step"] or 0})
         case Finished():
@@ -45,10 +50,27 @@ def event_of(
             return RunFinished(**common, **fields)
 
 
+def notice_of(payload: Notice) -> ExecutorNotice:
+    """The event that records what befalls the executor."""
+    level = payload.level if payload.level in ("info", "warning", "error") else "info"
+    return ExecutorNotice(text=_sentence(payload.text), level=level)
+
+
+def _sentence(text: object) -> str:
+    """One short line of what the world says of itself."""
+    words = "".join(char if char.isprintable() else " " for char in _encodable(str(text or "")))
+    return " ".join(words.split())[:_MAX_SENTENCE_CHARS]
+
+
+def _encodable(text: str) -> str:
+    """A text that the journal can hold: half a character, as broken output leaves it, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _plain(name: str, value: object) -> str | int | float | None:
     """A field's value in the type that its event declares, or None."""
     if name in _TEXTS:
-        return None if value is None else str(value)
+        return None if value is None else _encodable(str(value))
     if isinstance(value, bool) or value is None:
         return None
     try:

@@ -10,7 +10,7 @@ from core.bench import BenchClosed, Researcher
 from core.clock import Clock
 from core.engine.bench import EngineBench
 from core.engine.broadcast import Broadcast
-from core.engine.convert import event_of
+from core.engine.convert import event_of, notice_of
 from core.engine.decide import decide
 from core.engine.opening import Opening
 from core.engine.recorder import Recorder
@@ -22,6 +22,7 @@ from core.events import (
     LimitHit,
     ResearchEnded,
     RunIntent,
+    RunWaiting,
     SessionEnded,
 )
 from core.executor import (
@@ -32,9 +33,11 @@ from core.executor import (
     ExecutorEvent,
     Finished,
     NeverStarted,
+    Notice,
     OpenAttempt,
     Progress,
     Started,
+    Waiting,
 )
 from core.executor import DeviceLost as LostPayload
 from core.executor import DeviceSeen as SeenPayload
@@ -99,7 +102,10 @@ class Engine:
     async def run(self) -> None:
         """Work until the session ends, or until `leave`. Raises what any task or callback raised."""
         asyncio.get_running_loop().set_exception_handler(self._on_callback_error)
+        said = self.state.now.notice
         await self._executor.adopt(self._open_attempts(), {d.device: d.seq for d in self.state.now.devices.values()})
+        if said is not None and self.state.now.notice is said:  # of an engine that is gone; this one says it anew
+            self._take_notice(Notice(""))
         for run in self.state.in_flight:
             if run.cancel is not None:  # asked for by an engine that may not have lived to pass it on
                 self._cancel(run.attempt, run.cancel)
@@ -242,7 +248,8 @@ class Engine:
 
     def _see(self, name: str, seen: SeenPayload) -> None:
         known = self.state.now.devices.get(name)
-        if known is not None and known.up and (known.cls, known.memory_mb) == (seen.cls, seen.memory_mb):
+        same = known is not None and (known.cls, known.memory_mb, known.node) == (seen.cls, seen.memory_mb, seen.node)
+        if known is not None and known.up and same:
             return
         seq = known.seq + 1 if known is not None else 1
         self.recorder.record(DeviceSeen(device=name, seq=seq, cls=seen.cls, node=seen.node, memory_mb=seen.memory_mb))
@@ -260,8 +267,15 @@ class Engine:
                 self._lose(event.subject, event.payload.reason)
             case NeverStarted():
                 self._start_again(event.subject)
-            case Started() | Progress() | Finished():
+            case Notice():
+                self._take_notice(event.payload)
+            case Started() | Waiting() | Progress() | Finished():
                 self._take_attempt_event(event.subject, event.seq, event.payload)
+
+    def _take_notice(self, payload: Notice) -> None:
+        event, known = notice_of(payload), self.state.now.notice
+        if (event.text, event.text and event.level) != (("", "") if known is None else (known.text, known.level)):
+            self.recorder.record(event)
 
     def _start_again(self, attempt: str) -> None:
         run = self.state.now.runs.get(attempt.partition(".")[0])
@@ -269,11 +283,15 @@ class Engine:
             spec = self._spec(run)
             self._effects.put_nowait(lambda: self._executor.start(spec))
 
-    def _take_attempt_event(self, attempt: str, seq: int, payload: Started | Progress | Finished) -> None:
+    def _take_attempt_event(self, attempt: str, seq: int, payload: Started | Waiting | Progress | Finished) -> None:
         run = self.state.now.runs.get(attempt.partition(".")[0])
         if run is None or run.attempt != attempt or seq <= run.seq or run.status == "queued":
             return  # seen before, or of an attempt that is history
-        self.recorder.record(event_of(run.run, attempt, seq, payload, stopped_early=run.stopped_early))
+        event = event_of(run.run, attempt, seq, payload, stopped_early=run.stopped_early)
+        known = run.status == "starting" and run.waiting_t_s is not None
+        if known and isinstance(event, RunWaiting) and (event.reason, event.held) == (run.waiting, run.held):
+            return  # it still waits for the same
+        self.recorder.record(event)
         if isinstance(payload, Finished) and self._executor.external:
             self._effects.put_nowait(lambda: self._executor.release(attempt))
 

@@ -22,6 +22,7 @@ from core.events import (
     RunProgress,
     RunQueued,
     RunStarted,
+    RunWaiting,
     SessionEnded,
     SessionForked,
     SessionStarted,
@@ -46,7 +47,7 @@ APPENDED = (
 `model_requests`.
 """
 
-AttemptEvent = RunStarted | RunProgress | RunFinished
+AttemptEvent = RunWaiting | RunStarted | RunProgress | RunFinished
 ModelTurn = ModelRequest | ModelMessage | ModelFailed
 SaidOnce = RevisionAdded | ExperimentProposed | DesignDeclared
 
@@ -96,7 +97,10 @@ class RowFold:
                 for name, device in now.devices.items()
             ],
             "runs": [self._run_row(run, None) for run in now.runs.values()],
-            "attempts": [rows.attempt(self._context, open_, None, None) for open_ in self._open.values()],
+            "attempts": [
+                rows.attempt(self._context, open_.as_of(now.runs[run], now.t_s), None, None)
+                for run, open_ in self._open.items()
+            ],
             "idle": self._open_idle(),
             "model_requests": [
                 rows.model_request(self._context, asked, asked.event.epoch, None, None)
@@ -112,7 +116,7 @@ class RowFold:
             self._context = Context(self._id, event.simulated, event.epoch, next(iter(self._lineage), None))
         at = self._session.last_at = self._context.wall_time(event)
         match event:
-            case RunProgress() | RunStarted() | RunFinished():
+            case RunProgress() | RunStarted() | RunFinished() | RunWaiting():
                 self._take_of_attempt(event, at)
             case DeviceSeen() | DeviceLost():
                 self._take_of_device(event)
@@ -136,15 +140,17 @@ class RowFold:
             return
         if isinstance(event, RunProgress):
             self._settled["metrics"].append(rows.metric(self._context, run, event, at))
-        elif isinstance(event, RunStarted):
-            self._times[run.run].started_at = at
+        elif isinstance(event, RunStarted | RunWaiting):
             attempt = self._open.get(run.run)
+            self._times[run.run].started_at = at if isinstance(event, RunStarted) else None
             if attempt is not None:
-                self._open[run.run] = attempt.started(event, at)
+                held = attempt.waits(event) if isinstance(event, RunWaiting) else attempt.started(event, at)
+                self._open[run.run] = held
         else:
             attempt = self._open.pop(run.run, None)
             if attempt is not None:
-                self._settled["attempts"].append(rows.attempt(self._context, attempt, event, at))
+                ended = attempt.as_of(run, event.t)
+                self._settled["attempts"].append(rows.attempt(self._context, ended, event, at))
             if run.status == "finished":
                 self._settle(run, at)
             else:

@@ -11,6 +11,7 @@ from core.events import (
     AnyEvent,
     Command,
     DesignDeclared,
+    ExecutorNotice,
     ExperimentProposed,
     Forecast,
     Incumbent,
@@ -25,6 +26,7 @@ from core.events import (
     RunFinished,
     RunProgress,
     RunStarted,
+    RunWaiting,
     SessionEnded,
     SessionForked,
     SessionStarted,
@@ -44,6 +46,7 @@ Spoken = (
     | DesignDeclared
     | ExperimentProposed
     | Incumbent
+    | ExecutorNotice
     | LimitHit
     | Note
     | PhaseChanged
@@ -104,6 +107,8 @@ class OpenAttempt(NamedTuple):
     origin: str | None
     started_at: datetime | None = None
     started_t_s: float | None = None
+    waiting: str | None = None
+    waited_s: float = 0.0
 
     @classmethod
     def of(cls, run: Run, at: datetime | None, t_s: float, origin: str | None) -> OpenAttempt:
@@ -111,8 +116,18 @@ class OpenAttempt(NamedTuple):
         return cls(run.attempt, run.run, run.exp, run.device, run.device_class, at, t_s, origin)
 
     def started(self, event: RunStarted, at: datetime | None) -> OpenAttempt:
-        """The same attempt, executing, on the device where it was placed."""
-        return self._replace(device=event.device, started_at=at, started_t_s=event.t)
+        """The same attempt, executing."""
+        return self._replace(started_at=at, started_t_s=event.t)
+
+    def waits(self, event: RunWaiting) -> OpenAttempt:
+        """The same attempt, not executing, or no longer."""
+        return self._replace(started_at=None, started_t_s=None, waiting=event.reason)
+
+    def as_of(self, run: Run, t_s: float) -> OpenAttempt:
+        """The same attempt where its run is booked, with what it has waited up to a session second."""
+        waits_s = 0.0 if run.waiting_t_s is None else t_s - run.waiting_t_s
+        waited_s = waits_s + (run.waited_s or 0.0)
+        return self._replace(device=run.device, device_class=run.device_class, waited_s=waited_s)
 
 
 def session(session: str, state: SessionState, started: SessionStarted, times: SessionTimes) -> Row:
@@ -287,6 +302,8 @@ def attempt(context: Context, attempt: OpenAttempt, end: RunFinished | None, end
         None if end is None else end.t,
         context.simulated,
         attempt.origin,
+        attempt.waiting,
+        attempt.waited_s,
     )
 
 
@@ -369,18 +386,18 @@ def message(
             author, content = "researcher", f"{event.design}: {event.why}"
         case PhaseChanged():
             author, content = "researcher", f"{event.phase}: {event.why}"
-        case ResearchEnded():
-            author, content = "researcher", event.reason
+        case ResearchEnded() | SessionEnded():
+            author, content = ("researcher" if isinstance(event, ResearchEnded) else author), event.reason
         case Command():
             author, content = "person", f"{event.verb} {event.arg}".rstrip()
         case Verdict():
             exp, content = event.exp, f"{event.verdict}: {event.reason}"
         case Incumbent():
             exp, content = event.exp, f"{event.exp} is the incumbent"
+        case ExecutorNotice():
+            author, content = "executor", event.text or "over"
         case LimitHit():
             content = f"{event.limit} {'cleared' if event.cleared else 'hit'}: {event.detail}"
-        case SessionEnded():
-            content = event.reason
         case SessionForked():
             content = f"forked from {event.parent}: {event.runs} runs copied, {event.in_flight} in flight cancelled"
     kind = str(event.__struct_config__.tag)

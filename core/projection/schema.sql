@@ -40,7 +40,8 @@ create table attempts (
     steps bigint, tokens bigint, train_s double, startup_s double, score_s double, peak_mem_mb double,
     probes bigint, eval_tokens bigint, corpus varchar,
     intent_at timestamp, started_at timestamp, ended_at timestamp,
-    intent_t_s double, started_t_s double, ended_t_s double, simulated boolean, origin varchar
+    intent_t_s double, started_t_s double, ended_t_s double, simulated boolean, origin varchar,
+    waiting_reason varchar, waited_s double
 );
 create table metrics (
     session_id varchar, run_id varchar, attempt_id varchar, experiment_id varchar, n bigint, logged_at timestamp,
@@ -86,7 +87,7 @@ create table idle (
 create view costs as
 select a.session_id, a.experiment_id, a.run_id, a.attempt_id, a.device, a.device_class,
     case when s.budget_kind = 'gpu' then 'gpu' else 'cpu' end as kind,
-    coalesce(a.ended_t_s, s.last_t_s) - a.intent_t_s as allocated_s,
+    coalesce(a.ended_t_s, s.last_t_s) - a.intent_t_s - a.waited_s as allocated_s,
     a.train_s
 from attempts a join sessions s using (session_id);
 
@@ -219,6 +220,8 @@ comment on column runs.queued_t_s is 'session seconds; so are all columns that e
 comment on table attempts is 'executions of runs on devices';
 comment on column attempts.outcome is 'as runs.status after the end; null while open';
 comment on column attempts.intent_t_s is 'session seconds when the device was allocated';
+comment on column attempts.waiting_reason is 'why it did not execute, as its executor said last; null: it said nothing';
+comment on column attempts.waited_s is 'session seconds that it waited for the cluster: in no figure of device time';
 comment on column attempts.train_s is 'seconds of training (GPU) or process CPU seconds (CPU)';
 comment on column attempts.peak_mem_mb is 'megabytes';
 comment on table metrics is 'samples of running attempts, at most 24 per run';
@@ -226,8 +229,8 @@ comment on column metrics.frac is 'share of the budget that is spent, 0 to 1';
 comment on column metrics.loss is 'training loss, nats per token';
 comment on column metrics.util is 'share of the device in use, 0 to 1';
 comment on column metrics.mem_mb is 'megabytes';
-comment on table messages is 'all that was said: proposals, designs, phases, notes, verdicts, commands, limits';
-comment on column messages.author is 'researcher, engine or person';
+comment on table messages is 'all that was said: proposals, designs, phases, notes, verdicts, commands, limits, what the cluster does';
+comment on column messages.author is 'researcher, engine, person or executor';
 comment on column messages.kind is 'the kind of the event it comes from';
 comment on table verdicts is 'every verdict with its evidence; a later one on the same experiment supersedes';
 comment on column verdicts.delta_bpb is 'bits per byte, candidate minus reference; negative is better';
@@ -270,7 +273,7 @@ comment on column idle.to_t_s is 'session seconds; of what goes on, those of the
 comment on column idle.settled is 'false where the last event leaves open how long it lasts, or what it was';
 comment on view costs is 'device time of each attempt so far; dollars for models are in model_costs';
 comment on column costs.kind is 'gpu or cpu: what the seconds are of';
-comment on column costs.allocated_s is 'session seconds that the device was taken, up to now where open';
+comment on column costs.allocated_s is 'session seconds that the device was taken, up to now where open, without waiting';
 comment on column costs.train_s is 'seconds of training (gpu) or process CPU seconds (cpu)';
 comment on view leaderboard is 'experiments on each device class, by the mean of runs that are evidence; filter on reference';
 comment on column leaderboard.place is 'rank on its device class: by mean_bpb, those without one last by best_bpb';

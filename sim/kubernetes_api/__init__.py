@@ -1,1 +1,1 @@
-"""A simulated Kubernetes API server and the cluster behind it."""
+"""A simulated Kubernetes cluster: an API server on a loopback socket, and the controllers, nodes and pods behind it."""

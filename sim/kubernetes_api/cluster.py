@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from core.executor import Device
 from sim.faults import Faults
 from sim.kubernetes_api.disruptions import Disruptions
 from sim.kubernetes_api.gc import Collector
@@ -33,12 +35,26 @@ from sim.world.world import World
 NAMESPACE: Final = "autoresearch"
 PRIORITY_CLASS: Final = "autoresearch-experiment"
 CLAIM: Final = "autoresearch-data"
+_RESTRICTED: Final = {
+    "kubernetes.io/metadata.name": NAMESPACE,
+    "pod-security.kubernetes.io/enforce": "restricted",
+}
 _ATTEMPT: Final = "autoresearch.dev/attempt"
 
 
-def _surrogate_physics(seq_len: int) -> Physics:
+def plain_physics(seq_len: int) -> Physics:
     """Physics without a torch: structural edits are read from the file alone."""
-    return real_physics(seq_len=seq_len, python="", profiler_kind="", cache_dir=Path(), confined=True)
+    return real_physics("", "", Path(), seq_len=seq_len, confined=True)
+
+
+def on_nodes(found: Sequence[Device]) -> list[Device]:
+    """Devices under the names that a cluster's executor gives them: node and number."""
+    counts: Counter[str] = Counter()
+    named = []
+    for device in found:
+        named.append(Device(f"{device.node}/{counts[device.node]}", device.cls, device.node, device.memory_mb))
+        counts[device.node] += 1
+    return named
 
 
 class Cluster:
@@ -51,7 +67,7 @@ class Cluster:
         seed: of the world, as a session's seed is for the `sim` executor.
         mishaps: what befalls pods beyond that (see mishaps.py).
         cluster_seed: of what lasts (nodes, outages); by default `seed`.
-        admit: says why a pod may not be created (quota, PodSecurity, ...).
+        admit: refuses pods that may not be created (quota, PodSecurity, ...).
         work: what pods do, where it is not the surrogate's part.
         physics: of the world, for a sequence length.
         traces: a folder with recordings, which Jobs with the annotation `fake/trace` replay (see trace.py).
@@ -69,14 +85,15 @@ class Cluster:
         admit: Admit = lambda _store, _pod: None,
         work: WorkFactory | None = None,
         timings: Timings | None = None,
-        physics: Callable[[int], Physics] = _surrogate_physics,
+        physics: Callable[[int], Physics] = plain_physics,
         traces: Path | None = None,
     ) -> None:
         self.store, self.logs, self.timings = store, Logs(), timings or Timings()
         self._seed, self._faults, self._physics, self._admit = seed, faults, physics, admit
         self._lasting = seed if cluster_seed is None else cluster_seed
         self._mishaps = Mishaps(seed, mishaps or {})
-        self._devices = devices(mix)
+        self._devices = on_nodes(devices(mix))
+        self._tries: Counter[str] = Counter()
         self._worlds: dict[tuple[int, int], World] = {}
         self._physics_of: dict[int, Physics] = {}
         self.machines = Machines(self._devices)
@@ -206,7 +223,10 @@ class Cluster:
     def _furnish(self) -> None:
         """Create what an administrator would have created from deploy/, where it is not there."""
         wanted: list[tuple[str, str, str, dict[str, Any]]] = [
-            ("namespaces", "v1", "Namespace", {"metadata": {"name": NAMESPACE}, "status": {"phase": "Active"}}),
+            (
+                "namespaces", "v1", "Namespace",
+                {"metadata": {"name": NAMESPACE, "labels": _RESTRICTED}, "status": {"phase": "Active"}},
+            ),
             (
                 "priorityclasses", "scheduling.k8s.io/v1", "PriorityClass",
                 {"metadata": {"name": PRIORITY_CLASS}, "value": -100, "preemptionPolicy": "Never"},
@@ -222,11 +242,24 @@ class Cluster:
         ]  # fmt: skip
         for kind, version, word, body in wanted:
             metadata = body["metadata"]
-            if self.store.get(kind, metadata.get("namespace"), metadata["name"]) is None:
+            if self.store.get(kind, metadata.get("namespace", ""), metadata["name"]) is None:
                 self.store.create(kind, {"kind": word, "apiVersion": version, **body})
 
     def _surrogate(self, pod: Obj, place: Place) -> Work:
-        return Surrogate(self.store, pod, place, self.machines[place.node], self.world_of, self._mishaps, outside=self)
+        job = (pod["metadata"].get("ownerReferences") or [pod["metadata"]])[0]
+        tries = self._tries[job["uid"]]
+        self._tries[job["uid"]] += 1
+        machine = self.machines[place.node]
+        return Surrogate(
+            self.store,
+            pod,
+            place,
+            machine,
+            self.world_of,
+            self._mishaps,
+            outside=self,
+            fate=f"+{tries}" if tries else "",
+        )
 
     def world_of(self, seq_len: int, eval_tokens: int) -> World:
         """The simulated world for attempts of this sequence length that score so many tokens."""

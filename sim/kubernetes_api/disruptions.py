@@ -116,7 +116,7 @@ class Disruptions:
         machine.alive, machine.removed, machine.since_s = False, True, self._store.clock.now()
         machine.down = True
         self._kubelets.cut_off(name, down=True)
-        self._store.remove("nodes", None, name)
+        self._store.remove("nodes", "", name)
         self._steps.after(self._timings.pod_gc_s, self._collect_pods, machine, machine.since_s)
 
     def cordon(self, name: str, *, on: bool = True) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from sim.kubernetes_api.objects import (
     FOREGROUND,
+    ORPHAN,
     TRACE,
     Obj,
     annotation,
@@ -23,7 +24,6 @@ from sim.kubernetes_api.pending import Steps
 from sim.kubernetes_api.store import Store
 from sim.kubernetes_api.timings import Timings
 
-_ORPHAN: Final = "orphan"
 _DEPENDENTS: Final = ("pods", "configmaps")
 _ABSENT_S: Final = 2.0
 """How long after its creation an object with an owner that is no more is left alone."""
@@ -65,7 +65,7 @@ class Collector:
         finalizers = job["metadata"].get("finalizers", ())
         if is_leaving(job) and FOREGROUND in finalizers:
             self._steps.after(self._timings.collect_s, self._foreground, uid, *where)
-        elif is_leaving(job) and _ORPHAN in finalizers:
+        elif is_leaving(job) and ORPHAN in finalizers:
             self._steps.after(self._timings.collect_s, self._orphan, uid, *where)
         elif is_finished(job) and uid not in self._seen_finished:
             self._seen_finished.add(uid)
@@ -101,7 +101,7 @@ class Collector:
         if pod is None or uid_of(pod) != uid:
             return
         if pod["metadata"].get("deletionGracePeriodSeconds") != 0:
-            pod = self._store.mark_deleted("pods", namespace, name, 0)
+            pod = self._store.mark_deleted("pods", namespace, name, 0) or pod
         if not pod["metadata"].get("finalizers"):
             self._store.remove("pods", namespace, name)
 
@@ -145,7 +145,7 @@ class Collector:
             if obj is not None:
                 left = [owner for owner in obj["metadata"]["ownerReferences"] if owner["uid"] != uid]
                 self._store.update(kind, with_meta(obj, ownerReferences=left or None))
-        self._drop(job, _ORPHAN)
+        self._drop(job, ORPHAN)
 
     def _drop(self, job: Obj, finalizer: str) -> None:
         left = [one for one in job["metadata"].get("finalizers", ()) if one != finalizer]

@@ -28,12 +28,14 @@ from sim.kubernetes_api.objects import (
 )  # fmt: skip
 from sim.kubernetes_api.pending import Steps
 from sim.kubernetes_api.recorder import Recorder
-from sim.kubernetes_api.store import Refused, Store
+from sim.kubernetes_api.status import Refused
+from sim.kubernetes_api.store import Store
 from sim.kubernetes_api.timings import Timings
 
 BY: Final = "job-controller"
 
-Admit = Callable[[Store, Obj], Refused | None]
+Admit = Callable[[Store, Obj], None]
+"""Raises Refused where a pod may not be created."""
 
 
 @dataclass
@@ -201,16 +203,13 @@ class JobController:
     def _create(self, tracked: _Tracked, job: Obj) -> Obj | None:
         pod = defaulted(self._store, pod_of(job, tracked.made, self._seed))
         tracked.made += 1
-        refused = self._admit(self._store, pod)
-        if refused is None:
-            try:
-                self._turn_s(1)
-                pod = self._store.create("pods", pod)
-            except Refused as error:
-                refused = error
-        if refused is not None:
+        try:
+            self._turn_s(1)
+            self._admit(self._store, pod)
+            pod = self._store.create("pods", pod)
+        except Refused as error:
             self._recorder.say(
-                job, "FailedCreate", f"Error creating: {refused.message}", by=BY, warning=True, again=False
+                job, "FailedCreate", f"Error creating: {error.message}", by=BY, warning=True, again=False
             )
             again_s = min(self._timings.most_create_retry_s, self._timings.create_retry_s * 2.0**tracked.refused)
             tracked.refused += 1

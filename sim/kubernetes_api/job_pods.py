@@ -46,7 +46,7 @@ def pod_of(job: Obj, number: int, seed: int) -> Obj:
 def defaulted(store: Store, pod: Obj) -> Obj:
     """The pod with what the API server fills in: account, priority, requests from limits, tolerations, status."""
     spec = {"serviceAccountName": "default", "serviceAccount": "default", **pod["spec"]}
-    found = store.get("priorityclasses", None, spec.get("priorityClassName", ""))
+    found = store.get("priorityclasses", "", spec.get("priorityClassName", ""))
     spec["priority"] = found["value"] if found is not None else 0
     spec["preemptionPolicy"] = (found or {}).get("preemptionPolicy", "PreemptLowerPriority")
     spec["containers"] = [_with_requests(container) for container in spec["containers"]]

@@ -249,7 +249,7 @@ class Kubelets:
     def _finalize(self, run: Run) -> None:
         pod = self.pod(run)
         if pod["metadata"].get("deletionGracePeriodSeconds") != 0:
-            pod = self._store.mark_deleted("pods", run.namespace, run.name, 0)
+            pod = self._store.mark_deleted("pods", run.namespace, run.name, 0) or pod
         if not pod["metadata"].get("finalizers"):
             self._store.remove("pods", run.namespace, run.name)
 

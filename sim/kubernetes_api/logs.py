@@ -1,4 +1,4 @@
-"""What containers print: kept in memory, capped, with the session second of each line."""
+"""What containers print: kept in memory, capped, with the session microsecond of each line."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ MOST_BYTES: Final = 10 << 20
 class PodLog:
     """The log of one container. Lines are numbered from 0; the oldest are dropped beyond the cap.
 
-    `reachable` is False while the pod's node does not answer: its log cannot be read then.
+    Times of one log differ, so that who reads it again can tell how far they got. `reachable` is False while the
+    pod's node does not answer: its log cannot be read then.
     """
 
     def __init__(self) -> None:
-        self._lines: deque[tuple[float, str]] = deque()
+        self._lines: deque[tuple[int, str]] = deque()
         self._bytes = 0
         self._waiting: list[asyncio.Future[None]] = []
         self.first = 0
@@ -33,7 +34,10 @@ class PodLog:
         """Take a line, printed at this session second; what comes after the end is lost."""
         if self.ended:
             return
-        self._lines.append((t_s, text))
+        at_us = round(t_s * 1e6)
+        if self._lines:
+            at_us = max(at_us, self._lines[-1][0] + 1)
+        self._lines.append((at_us, text))
         self._bytes += len(text) + 1
         while self._bytes > MOST_BYTES and len(self._lines) > 1:
             self._bytes -= len(self._lines.popleft()[1]) + 1
@@ -45,10 +49,10 @@ class PodLog:
         self.ended = True
         self._wake()
 
-    def read(self, number: int = 0) -> tuple[list[tuple[float, str]], int]:
+    def read(self, number: int = 0) -> tuple[list[tuple[int, str]], int]:
         """The lines from this number on, as far as they are kept, and the number of the line to come.
 
-        Each line is (session second, text without its newline).
+        Each line is (session microsecond, text without its newline).
         """
         kept = max(0, number - self.first)
         return [self._lines[at] for at in range(kept, len(self._lines))], self.count

@@ -34,7 +34,7 @@ def parse_mishaps(text: str) -> dict[str, float]:
     """Read rates, shares of attempts, from the user's words.
 
     Args:
-        text: `none`, or a share for every kind such as `2%` or `0.02`, or kinds with commas such as
+        text: empty or `none`, or a share for every kind such as `2%` or `0.02`, or kinds with commas such as
             `node_lost=1%,image=0.01`; or the first and then the last.
 
     Raises:
@@ -44,7 +44,7 @@ def parse_mishaps(text: str) -> dict[str, float]:
     for number, part in enumerate(text.split(",")):
         kind, equals, value = (word.strip() for word in part.partition("="))
         if not equals and number == 0:
-            rates = dict.fromkeys(KINDS, 0.0 if kind == "none" else _share(kind, part))
+            rates = dict.fromkeys(KINDS, 0.0 if kind in {"", "none"} else _share(kind, part))
         elif equals and kind in KINDS:
             rates[kind] = _share(value, part)
         else:

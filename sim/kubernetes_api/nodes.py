@@ -128,19 +128,19 @@ class NodeObjects:
 
     def register(self, machine: Machine) -> None:
         """Add the Node, or leave the one that is there."""
-        if self._store.get("nodes", None, machine.name) is None:
+        if self._store.get("nodes", "", machine.name) is None:
             self._store.create("nodes", node_object(machine, self._store.now_text()))
 
     def show_devices(self, machine: Machine) -> None:
         """Offer only devices that work."""
-        node = self._store.get("nodes", None, machine.name)
+        node = self._store.get("nodes", "", machine.name)
         if node is not None:
             working = str(len(machine.devices) - len(machine.broken))
             self._store.update("nodes", with_status(node, allocatable={**node["status"]["allocatable"], GPU: working}))
 
     def set_ready(self, machine: Machine, *, ready: bool) -> None:
         """Ready, or unknown because the kubelet has been silent for too long, with the taints of that."""
-        node = self._store.get("nodes", None, machine.name)
+        node = self._store.get("nodes", "", machine.name)
         if node is None:
             return
         now = self._store.now_text()
@@ -165,7 +165,7 @@ class NodeObjects:
 
     def cordon(self, machine: Machine, *, on: bool) -> None:
         """Let no new pods land there, or let them again."""
-        node = self._store.get("nodes", None, machine.name)
+        node = self._store.get("nodes", "", machine.name)
         if node is not None:
             taints = [taint for taint in node["spec"].get("taints") or () if taint["key"] != UNSCHEDULABLE]
             taints += [{"key": UNSCHEDULABLE, "effect": "NoSchedule"}] if on else []
@@ -173,7 +173,7 @@ class NodeObjects:
 
     def relabel(self, machine: Machine, **labels: str) -> None:
         """Set labels of the Node; underscores stand for themselves."""
-        node = self._store.get("nodes", None, machine.name)
+        node = self._store.get("nodes", "", machine.name)
         if node is not None:
             self._store.update("nodes", with_meta(node, labels={**node["metadata"]["labels"], **labels}))
 

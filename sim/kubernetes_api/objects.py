@@ -13,6 +13,7 @@ GPU: Final = "nvidia.com/gpu"
 TRACKING: Final = "batch.kubernetes.io/job-tracking"
 """The finalizer by which the Job controller keeps a pod until it has counted it."""
 FOREGROUND: Final = "foregroundDeletion"
+ORPHAN: Final = "orphan"
 TRACE: Final = "fake/trace"
 """The annotation of a Job that names a recording which it replays (see trace.py), and of its pods."""
 

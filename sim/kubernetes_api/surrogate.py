@@ -52,14 +52,16 @@ class Surrogate:
     Args:
         pod, place: what runs where, on `machine`.
         world_of: gives the simulated world for a sequence length and a number of scored tokens.
+        fate: tells the pods of one attempt apart, which meet different things: empty for the first.
     """
 
     def __init__(
         self, store: Store, pod: Obj, place: Place, machine: Machine, world_of: Callable[[int, int], World],
-        mishaps: Mishaps, outside: Outside,
+        mishaps: Mishaps, outside: Outside, fate: str = "",
     ) -> None:  # fmt: skip
         self._store, self._pod, self._place, self._machine = store, pod, place, machine
         self._world_of, self._mishaps, self._outside = world_of, mishaps, outside
+        self._fate = fate
         self._steps = Steps(store.clock, "kube-work")
         self._container: Container | None = None
         self._timeline: Timeline | None = None
@@ -73,7 +75,7 @@ class Surrogate:
         return self._mishaps.befalls("admission", self._job)
 
     def plan(self) -> Start:
-        self._attempt = read_attempt(self._store, self._pod, self._place, self._machine)
+        self._attempt = read_attempt(self._store, self._pod, self._place, self._machine, self._fate)
         now_s = self._store.clock.now()
         if self._attempt is None:
             return Start(now_s, now_s)
@@ -110,7 +112,7 @@ class Surrogate:
     def _job(self) -> str:
         """What the draws of this pod's mishaps are keyed by."""
         owners = self._pod["metadata"].get("ownerReferences") or [self._pod["metadata"]]
-        return str(owners[0]["name"])
+        return str(owners[0]["name"]) + self._fate
 
     def _begin_without_attempt(self, container: Container) -> None:
         """A pod that was made for no attempt: a canary says what it finds, any other just ends after a while."""
@@ -164,7 +166,7 @@ class Surrogate:
             key: value for key, value in msgspec.structs.asdict(finished).items() if value is not None
         }
         gpu = {"name": PRODUCTS[self._machine.cls].replace("-", " ")}
-        body = {"ar": 1, "attempt": self._attempt.spec.attempt, **fields, "gpu": gpu}
+        body = {"ar": 1, "attempt": self._attempt.spec.attempt.removesuffix(self._fate), **fields, "gpu": gpu}
         body["reason"] = str(body.get("reason", ""))[:_REASON_BYTES]
         body["note"] = str(body.get("note", ""))[:500]
         return json.dumps({key: value for key, value in body.items() if value not in (None, "")})
@@ -195,7 +197,7 @@ class Surrogate:
                 self._steps.after(self._mishaps.share(kind, self._job) * length_s, self._exit, end)
 
 
-def read_attempt(store: Store, pod: Obj, place: Place, machine: Machine) -> Attempt | None:
+def read_attempt(store: Store, pod: Obj, place: Place, machine: Machine, fate: str = "") -> Attempt | None:
     """The attempt of a pod, from the ConfigMap that it mounts as `attempt`; None for a pod that has none."""
     for volume in pod["spec"].get("volumes") or ():
         if volume["name"] != "attempt" or "configMap" not in volume:
@@ -206,7 +208,7 @@ def read_attempt(store: Store, pod: Obj, place: Place, machine: Machine) -> Atte
             told = json.loads(data["spec.json"])
             device = machine.devices[place.slots[0]] if place.slots else machine.devices[0]
             spec = AttemptSpec(
-                run=str(told["run"]), attempt=str(told["attempt"]), device=device, device_class=machine.cls,
+                run=str(told["run"]), attempt=str(told["attempt"]) + fate, device=device, device_class=machine.cls,
                 revision=str(told["revision"]), source=str(data["train.py"]), seed=int(told["seed"]),
                 budget_s=float(told["budget_s"]), intent_t_s=place.since_s,
             )  # fmt: skip

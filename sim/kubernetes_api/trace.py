@@ -25,7 +25,8 @@ from sim.kubernetes_api.objects import (
     with_spec,
 )  # fmt: skip
 from sim.kubernetes_api.pending import Steps
-from sim.kubernetes_api.store import Refused, Store
+from sim.kubernetes_api.status import Refused
+from sim.kubernetes_api.store import Store
 
 _TIME: Final = re.compile(r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?=[.Z])")
 
@@ -96,7 +97,7 @@ class Traces:
             pod = self._store.get("pods", replay.namespace, name)
             if pod is not None:
                 if not is_leaving(pod):
-                    pod = self._store.mark_deleted("pods", replay.namespace, name, 0)
+                    self._store.mark_deleted("pods", replay.namespace, name, 0)
                 self._store.remove("pods", replay.namespace, name)
 
     # -- lines

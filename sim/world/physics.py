@@ -1,4 +1,4 @@
-"""The artefact reader and the surrogate put together: how the world behaves, for whoever simulates attempts."""
+"""How a simulated world behaves: the reader of train.py and the surrogate, put together once for every cluster."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ VOCAB_SIZE: Final = 8_192
 """That of the tokenizer behind every score that the surrogate was fitted to (Karpathy's prepare.py)."""
 
 
-def physics(*, seq_len: int, python: str, profiler_kind: str, cache_dir: Path, confined: bool) -> Physics:
-    """Make the physics; the parts are imported here, so that who does not need them does not pay for them.
+def physics(python: str, asked: str, cache_dir: Path, *, seq_len: int, confined: bool) -> Physics:
+    """Put the artefact reader and the surrogate together.
 
     Args:
-        seq_len: tokens in a sequence.
-        python: the interpreter whose torch measures structural edits.
-        profiler_kind: the torch that has to be there for that, as the session was begun with it; empty: none.
-        cache_dir: keeps what was measured.
-        confined: files under study may be anybody's, so they run only confined.
+        python: where a torch may be, which measures structural edits.
+        asked: the profiler that the session was begun with; empty: none.
+        cache_dir: where it keeps what it measured.
+        seq_len: of the target.
+        confined: whether a model may write what is run there.
 
     Raises:
-        ExecutorError: the session was begun with a torch that is not there now.
+        ExecutorError: the session was begun with a torch that measures structural edits, and it is not there now.
     """
     from sim.artefact import Profiler, read
     from sim.surrogate import forecast, loss_at, unmodelled_knobs
 
-    profiler = Profiler.find(python, cache_dir, confined_only=confined) if profiler_kind else None
+    profiler = Profiler.find(python, cache_dir, confined_only=confined) if asked else None
     found = profiler.kind if profiler is not None else ""
-    if found != profiler_kind:
+    if found != asked:
         raise ExecutorError(
-            f"this session measures structural edits with {profiler_kind} of {python}, where there is "
-            f"{found or 'none'} now: its results would change; put that version back, or start a new session"
+            f"this session measures structural edits with {asked} of {python}, where there is {found or 'none'} "
+            "now: its results would change; put that version back, or start a new session"
         )
     reads = functools.partial(read, seq_len=seq_len, vocab_size=VOCAB_SIZE, profiler=profiler)
     return Physics(reads, forecast, loss_at, unmodelled_knobs, profiler.close if profiler is not None else _nothing)

@@ -66,7 +66,7 @@ def test_honest_runs_are_scored_alike_and_leave_little(attempt, honest):
     assert 0.5 < first["val_bpb"] < 8.0
     assert first["tokens"] == 40 * 4 * SEQ_LEN
     assert first["eval_tokens"] == 3_000 // (SEQ_LEN + 1) * SEQ_LEN
-    assert first["tier"] == ("scored" if first["confinement"] == "bwrap" else "unconfined")
+    assert first["tier"] == ("scored" if first["confinement"] != "none" else "unconfined")
     assert first["mem_mb"] > 50
     assert first["params"] == 256 * 16 * 2 + 256
     lines = progress(folder)
@@ -295,14 +295,18 @@ print(json.dumps(seen))
 learn(run, model)
 """)
     result, folder = attempt(source, budget_kind="steps", max_steps=2)
-    if result["confinement"] != "bwrap":
+    if not result["confinement"].startswith("bwrap"):
         pytest.skip("bubblewrap does not work here")
     seen = json.loads((folder / "output.log").read_text())
     here = Path(sys.prefix).parts
     tmp = [here[2]] if here[1] == "tmp" else []  # an environment below /tmp has to stay visible
+    # Without the filters inside, bubblewrap's own namespaces leave nothing to be found or reached.
+    filtered = "seccomp" in result["confinement"]
+    assert seen.pop("keys") == ("PermissionError" if filtered else "[]")
+    assert seen.pop("host") == ("PermissionError" if filtered else "ConnectionRefusedError")
     assert seen == {
-        "corpus": "FileNotFoundError", "keys": "[]", "own": "OSError", "harness": "OSError",
-        "host": "ConnectionRefusedError", "etc": "FileNotFoundError", "tmp": str(tmp), "processes": "True",
+        "corpus": "FileNotFoundError", "own": "OSError", "harness": "OSError", "etc": "FileNotFoundError",
+        "tmp": str(tmp), "processes": "True",
     }  # fmt: skip
     assert (result["outcome"], result["tier"]) == ("ok", "scored")
 

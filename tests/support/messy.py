@@ -14,6 +14,7 @@ from core.events import (
     DeviceSeen,
     EpochStarted,
     Evidence,
+    ExecutorNotice,
     ExperimentProposed,
     Incumbent,
     LimitHit,
@@ -31,6 +32,7 @@ from core.events import (
     RunProgress,
     RunQueued,
     RunStarted,
+    RunWaiting,
     SessionEnded,
     SessionStarted,
     Target,
@@ -137,8 +139,11 @@ class Messy:
         device = next(iter(self.state.now.free), self._devices[0])
         cls = "cpu-a" if device < "cpu2" else "cpu-b"
         self._add(RunIntent(run=run, attempt=f"{run}.{number}", device=device, cls=cls))
+        if self._rng.random() < 0.2:
+            self._add(RunWaiting(run=run, attempt=f"{run}.{number}", seq=1, reason=self._text(), held=number > 1))
         if self._rng.random() < 0.8:
-            self._add(RunStarted(run=run, attempt=f"{run}.{number}", seq=1, device=device))
+            there = device if self._rng.random() < 0.8 else self._rng.choice(self._devices)
+            self._add(RunStarted(run=run, attempt=f"{run}.{number}", seq=2, device=there))
 
     def _current(self) -> tuple[str, str, int]:
         """Run, attempt and next seq of an open run; now and then of one that is stale."""
@@ -149,6 +154,9 @@ class Messy:
 
     def _report(self) -> None:
         run, attempt, seq = self._current()
+        if self._rng.random() < 0.05:
+            self._add(RunWaiting(run=run, attempt=attempt, seq=seq, reason=self._text()))
+            return
         loss = self._rng.choice((None, 3.0, float("nan")))
         self._add(RunProgress(run=run, attempt=attempt, seq=seq, step=seq, frac=0.1, loss=loss, mem_mb=5.0))
 
@@ -191,8 +199,10 @@ class Messy:
             self._add(Incumbent(exp=exp))
 
     def _say(self) -> None:
-        kind = self._rng.randrange(6)
-        if kind == 0:
+        kind = self._rng.randrange(7)
+        if kind == 6:
+            self._add(ExecutorNotice(text=self._text(), level=self._rng.choice(("info", "warning", "error"))))
+        elif kind == 0:
             self._add(Note(text=self._text()))
         elif kind in (1, 2):
             self._add(LimitHit(limit="runs", detail=self._text(), cleared=self._rng.random() < 0.5))

@@ -14,8 +14,8 @@ from core.control import Request
 from core.engine import recorder
 from core.engine.convert import event_of
 from core.engine.server import ControlServer
-from core.events import BASELINE, Command, ConfirmRequested, RunFinished, decode
-from core.executor import AttemptSpec, ExecutorError, Finished, Progress, Started
+from core.events import BASELINE, Command, ConfirmRequested, ExecutorNotice, RunFinished, RunWaiting, decode
+from core.executor import AttemptSpec, ExecutorError, Finished, Notice, Progress, Started, Waiting
 from core.journal import Journal, JournalDamaged, line_of, scan
 from core.journal.format import segment_path
 from tests.support.scripted import ScriptedExecutor, scored
@@ -397,3 +397,47 @@ async def test_what_a_score_leaves_out_is_said_in_the_verdict(tmp_path):
     state = await run_to_end(engine_on(tmp_path, ScriptedExecutor(outcome), Script(research)))
     assert "depth not modelled" in state.verdict("e2").reason
     assert "depth not modelled" not in state.verdict("e1").reason
+
+
+class Crowded(ScriptedExecutor):
+    """A cluster that lets runs wait, and says so again and again."""
+
+    async def start(self, spec: AttemptSpec) -> None:
+        for _ in range(3):
+            self.emit(spec.attempt, Waiting("queued behind other teams"))
+        await super().start(spec)
+
+
+async def test_what_still_holds_is_not_recorded_again(tmp_path):
+    async def research(bench):
+        for text, level in (("away", "warning"), ("away", "warning"), ("away", "error"), ("", "info"), ("", "info")):
+            executor.emit("executor", Notice(text, level))
+        await bench.wait(settled_above=3)
+        return "done"
+
+    executor = Crowded(noisy)
+    await run_to_end(engine_on(tmp_path, executor, Script(research)))
+    events = [event for event, _ in scan(tmp_path)]
+    waits = [event.attempt for event in events if isinstance(event, RunWaiting)]
+    assert len(waits) == len(set(waits)) >= 4
+    told = [(event.text, event.level) for event in events if isinstance(event, ExecutorNotice)]
+    assert [text for text, _ in told] == ["away", "away", ""]
+    assert [level for _, level in told[:2]] == ["warning", "error"]
+
+
+async def test_a_notice_of_an_engine_that_is_gone_is_over_unless_the_next_one_says_it_too(tmp_path):
+    async def leave(bench):
+        executor.emit("executor", Notice("the API server does not answer", "error"))
+        engine.leave()
+        await bench.wait(settled_above=99)
+
+    executor = ScriptedExecutor(lambda _: None, external=True)
+    engine = engine_on(tmp_path, executor, Script(leave))
+    await run_to_end(engine)
+    assert engine.state.now.notice is not None
+
+    async def research(bench):
+        return "done"
+
+    state = await run_to_end(engine_on(tmp_path, ScriptedExecutor(noisy, external=True), Script(research)))
+    assert state.now.notice is None

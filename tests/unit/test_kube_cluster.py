@@ -12,7 +12,7 @@ from executors.devices import device_class
 from sim.gpus import GPU_CLASSES, PRODUCTS
 from sim.kubernetes_api.mishaps import parse_mishaps
 from sim.kubernetes_api.objects import GPU, is_over, quantity, requests_of
-from sim.kubernetes_api.store import Refused
+from sim.kubernetes_api.status import Refused
 from tests.support.kube_cluster import NAMESPACE, Kube
 from tests.support.kube_cluster import job as job_object
 
@@ -198,11 +198,12 @@ def test_no_stream_of_jobs_takes_more_than_there_is(jobs, seed):
 
 def test_a_refused_pod_is_tried_again_later_and_later():
     refused_until_s = 10.0
-    kube = Kube(
-        admit=lambda store, pod: (
-            Refused(403, "Forbidden", "exceeded quota: q") if store.clock.now() < refused_until_s else None
-        )
-    )
+
+    def admit(store, _pod) -> None:
+        if store.clock.now() < refused_until_s:
+            raise Refused(403, "Forbidden", "exceeded quota: q")
+
+    kube = Kube(admit=admit)
     kube.submit(NAME)
     kube.wait(lambda: kube.is_running(NAME))
     said = [t_s for t_s, kind, _, obj in kube.said if kind == "events" and obj["reason"] == "FailedCreate"]

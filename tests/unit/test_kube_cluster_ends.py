@@ -8,7 +8,7 @@ import pytest
 
 from sim.kubernetes_api.mishaps import KINDS
 from sim.kubernetes_api.objects import with_meta
-from sim.kubernetes_api.store import Refused
+from sim.kubernetes_api.status import Refused
 from sim.kubernetes_api.timings import Timings
 from sim.kubernetes_api.work import End
 from tests.support.kube_cluster import Kube, recordings
@@ -112,7 +112,11 @@ def submitted(until_s: float, *, bad_image: bool = False, refusal: str = "", **s
     """A scenario of a Job that has something about it."""
 
     def play() -> Kube:
-        rig = Kube(admit=(lambda _store, _pod: Refused(403, "Forbidden", refusal)) if refusal else lambda *_: None)
+        def admit(_store, _pod) -> None:
+            if refusal:
+                raise Refused(403, "Forbidden", refusal)
+
+        rig = Kube(admit=admit)
         if bad_image:
             rig.cluster.kubelets.bad_images.add("registry.example/autoresearch:1")
         rig.submit(NAME, **submit)

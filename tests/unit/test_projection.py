@@ -61,7 +61,7 @@ def test_rows_agree_with_the_reducer(seed, count, real_time, ended):
         folder = published(Path(name), events)
         tables = contents(folder)
         runs = {row[0]: row[1:] for row in ask(folder, "select run_id, status, val_bpb, attempts, scored from runs")}
-        spent = ask(folder, "select coalesce(sum(ended_t_s - intent_t_s), 0) from attempts")
+        spent = ask(folder, "select coalesce(sum(ended_t_s - intent_t_s - waited_s), 0) from attempts")
         judged = dict(ask(folder, "select experiment_id, verdict from experiments"))
         train_s = ask(folder, "select coalesce(sum(train_s), 0) from costs")
         [spoken] = ask(

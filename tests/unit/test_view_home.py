@@ -145,7 +145,7 @@ def test_fields_belong_to_the_choices_and_each_is_one_of_the_form():
                 assert set(names) <= every
                 assert len(set(names)) == len(names)
                 assert ("speed" in names) == (executor == "sim")
-                assert ("train_python" in names) == (executor != "sim")
+                assert ("train_python" in names) == (executor not in ("sim", "kubernetes"))
                 assert ("model" in names) == (researcher == "claude")
                 assert ("url" in names) == (researcher == "claude" and endpoint == OWN)
 

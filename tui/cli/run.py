@@ -6,11 +6,14 @@ from typing import Any
 
 import click
 
+from tui.cli.kube_options import kube_options, settings_of
 from tui.cli.options import Amount, Count, has_screen, plain_option, screen_options, speed_option
 
 
 @click.command()
-@click.option("--executor", default="local", show_default=True, help="Where runs happen: local (a GPU or CPU), or sim.")
+@click.option(
+    "--executor", default="local", show_default=True, help="Where runs happen: local (a GPU or CPU), kubernetes, sim."
+)
 @click.option(
     "--researcher", default="builtin", show_default=True, help="Who proposes: builtin (no key needed), or claude."
 )
@@ -84,6 +87,8 @@ from tui.cli.options import Amount, Count, has_screen, plain_option, screen_opti
 @click.option(
     "--faults", help="With sim: default, none, harsh, or rates such as preemption=0.1,device_loss=0.02,seed=7."
 )
+@click.option("--kube-faults", hidden=True, help="Faults of simulated pods: 2% of each kind, or eviction=0.1,...")
+@kube_options
 @click.option("--detach", is_flag=True, help="Start it and return at once.")
 @plain_option
 @screen_options
@@ -101,6 +106,7 @@ def run(**asked: Any) -> int:
     from tui.create import Asked, new_session
     from tui.launch import start_engine
 
+    asked["kubernetes"] = settings_of(asked, wanted=asked["executor"] == "kubernetes")
     detach, plain = asked.pop("detach"), asked.pop("plain") or not has_screen()
     folder = new_session(Asked(**asked, watched=not plain and not detach))
     start_engine(folder)

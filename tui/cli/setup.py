@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
+from tui.cli.kube_options import kube_options, settings_of
 from tui.cli.options import absolute, json_option, print_json
 
 
@@ -38,13 +40,17 @@ def prepare(sources: tuple[str, ...], vocab_size: int, out: str | None) -> None:
 
 @click.command()
 @click.option("--train-python", type=click.Path(dir_okay=False), help="The Python to look for torch in.")
+@click.option("--kubernetes", is_flag=True, help="Check a Kubernetes cluster instead of this machine.")
+@click.option("--canary/--no-canary", default=True, help="With --kubernetes: really start a pod for each product.")
+@kube_options
 @json_option
-def doctor(train_python: str | None, as_json: bool) -> int:
-    """Check what this machine has. Every failing row names its fix; exit code 1 if a session could not run."""
-    from tui.doctor import examine
+def doctor(train_python: str | None, kubernetes: bool, canary: bool, as_json: bool, **asked: Any) -> int:
+    """Check what this machine or a cluster has. Failing rows name their fix; exit code 1 if a session could not run."""
+    from tui.doctor import examine, examine_cluster
 
+    settings = settings_of(asked, wanted=kubernetes)
     rows = []
-    for row in examine(train_python):
+    for row in examine(train_python) if settings is None else examine_cluster(settings, canary=canary):
         rows.append(row)
         if as_json:
             continue

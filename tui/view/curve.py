@@ -170,8 +170,8 @@ def _facts(state: SessionState, known: Facts) -> Facts:
 def _device_h(run: Run) -> float:
     """Hours that devices were given to a run, those of attempts that the world failed included."""
     spans = [(attempt.started_t_s, attempt.ended_t_s) for attempt in run.attempts]
-    spans.append((run.intent_t_s, run.ended_t_s or 0.0))
-    return sum(max(0.0, end - start) for start, end in spans if start is not None) / 3600.0
+    earlier_s = sum(max(0.0, end - start) for start, end in spans if start is not None)
+    return (earlier_s + max(0.0, run.allocated_s(run.ended_t_s or 0.0))) / 3600.0
 
 
 def _standings(state: SessionState, known: Standings) -> Standings:

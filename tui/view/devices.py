@@ -161,7 +161,7 @@ def _of_run(run: Run) -> tuple[object, ...]:
     """All of a run that a device's row can depend on: equal ones give equal rows."""
     return (
         *(run.run, run.status, run.frac, run.loss, run.util, run.mem_mb),
-        *(len(run.curve), run.cancel, run.stopped_early),
+        *(len(run.curve), run.cancel, run.stopped_early, run.waiting, run.held),
     )
 
 
@@ -174,11 +174,16 @@ def _row(state: SessionState, device: DeviceState, run: Run | None, *, draining:
     if status == "free":
         status = "starting" if run.status != "running" else "scoring" if run.frac >= 1.0 else "running"
     curve = tuple([loss for _, loss in run.curve])
-    words = _lost_words(device) if status == "lost" else _ending_words(run) or _title(state, run)
+    words = _lost_words(device) if status == "lost" else _ending_words(run) or _waiting_words(run) or _title(state, run)
     return DeviceRow(  # by position, and at once: thousands of these are made at a time
         *(name, cls, node, status, run.run, run.exp, run.frac, run.util, run.loss, curve, words, "", run.mem_mb),
         *(device.memory_mb, device.device),
     )
+
+
+def _waiting_words(run: Run) -> str:
+    """Why a run is not under way yet, as its executor says; empty where it says nothing."""
+    return f"{'held: ' if run.held else ''}{clean(run.waiting)}" if run.waiting and run.status == "starting" else ""
 
 
 def _title(state: SessionState, run: Run) -> str:

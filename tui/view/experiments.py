@@ -179,9 +179,7 @@ def experiment_row(
 def held_s(run: Run) -> float:
     """Seconds for which an ended run held devices, over all its attempts."""
     earlier_s = sum(one.ended_t_s - one.started_t_s for one in run.attempts if one.started_t_s is not None)
-    if run.intent_t_s is None or run.ended_t_s is None:
-        return earlier_s
-    return earlier_s + run.ended_t_s - run.intent_t_s
+    return earlier_s if run.ended_t_s is None else earlier_s + run.allocated_s(run.ended_t_s)
 
 
 def _standing(verdict: Verdict | None, ended: list[Run], waiting: Waiting) -> tuple[str, Role, str]:

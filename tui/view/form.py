@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 import click
 
+from core.executor import ExecutorError
+from tui.cli.kube_options import settings_of
 from tui.cli.run import run
 from tui.create import Asked
 from tui.doctor import MODEL, TRAINING, Row
@@ -16,6 +18,7 @@ from tui.palette import Role
 from tui.text import clean
 
 API, OWN, SIM = "Claude API", "own server", "simulated"
+MINE = "my cluster"
 
 Values = Mapping[str, str]
 """What stands in the fields; an empty text is the default."""
@@ -62,6 +65,10 @@ class Note(NamedTuple):
 
 _SIMULATED: Final = ("gpus", "hours", "runs", "name", "seed", "speed", "faults")
 _REAL: Final = ("gpus", "hours", "runs", "gpu_hours", "budget_seconds", "name", "seed", "target", "train_python")
+_CLUSTER: Final = (
+    *("kube_endpoint", "context", "namespace", "image", "data", "gpus", "hours", "runs", "gpu_hours", "budget_seconds"),
+    *("name", "seed"),
+)
 _CLAUDE: Final = ("claude_endpoint", "url", "model", "max_usd")
 
 _LABELS: Final = {
@@ -77,6 +84,11 @@ _LABELS: Final = {
     "speed": "speed",
     "faults": "faults",
     "target": "target",
+    "kube_endpoint": "cluster",
+    "context": "context",
+    "namespace": "namespace",
+    "image": "image",
+    "data": "data",
     "train_python": "Python",
     "claude_endpoint": "model by",
     "url": "server URL",
@@ -91,27 +103,29 @@ def fields(values: Values, facts: Facts) -> list[Field]:
     names = ["executor", "researcher"]
     if values.get("researcher") == "claude":
         names += [name for name in _CLAUDE if name != "url" or values.get("claude_endpoint") == OWN]
-    names += _SIMULATED if executor == "sim" else _REAL
+    names += {"sim": _SIMULATED, "kubernetes": _CLUSTER}.get(executor, _REAL)
     return [Field(name, _LABELS[name], _choices(name, facts), _default(name, executor, facts)) for name in names]
 
 
 def every_field(facts: Facts) -> list[Field]:
     """All fields that can ever be seen, each once, in the order of the form."""
-    names = dict.fromkeys(("executor", "researcher", *_CLAUDE, *_REAL[:5], *_SIMULATED, *_REAL))
+    names = dict.fromkeys(("executor", "researcher", *_CLAUDE, *_CLUSTER[:5], *_REAL[:5], *_SIMULATED, *_REAL))
     return [Field(name, _LABELS[name], _choices(name, facts)) for name in names]
 
 
 def first_values(facts: Facts) -> dict[str, str]:
     """What is chosen at first: the simulation, which needs nothing, and a model that can be asked."""
     endpoint = OWN if facts.base_url else API if facts.has_key else SIM
-    return {"executor": "sim", "researcher": "builtin", "claude_endpoint": endpoint}
+    return {"executor": "sim", "researcher": "builtin", "claude_endpoint": endpoint, "kube_endpoint": SIM}
 
 
 def _choices(name: str, facts: Facts) -> tuple[str, ...]:
     if name == "executor":
-        return tuple(dict.fromkeys((*_first("sim", "local", of=facts.executors), *facts.planned)))
+        return tuple(dict.fromkeys((*_first("sim", "local", "kubernetes", of=facts.executors), *facts.planned)))
     if name == "researcher":
         return _first("builtin", "claude", of=facts.researchers)
+    if name == "kube_endpoint":
+        return (SIM, MINE)
     return (API, SIM, OWN) if name == "claude_endpoint" else ()
 
 
@@ -123,12 +137,17 @@ def _first(*wanted: str, of: Sequence[str]) -> tuple[str, ...]:
 def _default(name: str, executor: str, facts: Facts) -> str:
     """What an empty field means."""
     from core.claude.settings import DEFAULT_USD, Settings
+    from executors.kubernetes.settings import KubeSettings
     from sim.mix import DEFAULT_MIX
     from tui.create import SIMULATED_HOURS
 
     simulated = executor == "sim"
     return {
         "gpus": DEFAULT_MIX if simulated else "all there are",
+        "context": "the kubeconfig's",
+        "namespace": "the context's",
+        "image": KubeSettings().image,
+        "data": KubeSettings().data,
         "hours": f"{SIMULATED_HOURS:g}, where no other limit is given" if simulated else "no limit",
         "runs": "no limit",
         "gpu_hours": "no limit",
@@ -161,7 +180,11 @@ def asked_of(values: Values, facts: Facts) -> Asked | Refused:
             options[field.name] = _read(field.name, text)
         except click.ClickException as wrong:
             return Refused(wrong.message, field.name)
-    return Asked(**options, watched=True)
+    try:
+        settings = settings_of(options, wanted=values.get("executor") == "kubernetes")
+    except ExecutorError as wrong:
+        return Refused(str(wrong), "data")
+    return Asked(**options, kubernetes=settings, watched=True)
 
 
 def command_words(values: Values, facts: Facts) -> str:
@@ -177,6 +200,8 @@ def command_words(values: Values, facts: Facts) -> str:
 def _text(name: str, values: Values) -> str | None:
     """What an option of `run` is given; None where it is left out."""
     text = values.get(name, "").strip()
+    if name == "kube_endpoint":
+        return "sim" if text == SIM else None
     if name != "claude_endpoint":
         return text or None
     return {API: "", SIM: "sim", OWN: values.get("url", "").strip() or None}.get(text, text)
@@ -192,8 +217,13 @@ def about_executor(values: Values, facts: Facts, rows: Sequence[Row], *, examine
     executor = values.get("executor", "sim")
     if executor not in facts.executors:
         return [Note(f"{executor} is not built yet: this version has {', '.join(facts.executors)}", Role.FAILED)]
-    skipped = MODEL | (TRAINING if executor == "sim" else frozenset())
-    notes = [Note("SIMULATED: nothing is trained; needs no GPU, no key", Role.CONFIRMED)] if executor == "sim" else []
+    elsewhere = executor in ("sim", "kubernetes")
+    skipped = MODEL | (TRAINING if elsewhere else frozenset())
+    notes = []
+    if executor == "sim" or (executor == "kubernetes" and values.get("kube_endpoint", SIM) == SIM):
+        notes.append(Note("SIMULATED: nothing is trained; needs no GPU, no key", Role.CONFIRMED))
+    elif executor == "kubernetes":
+        notes.append(Note("'autoresearch-tui doctor --kubernetes' says what the cluster lacks", Role.TEXT))
     for row in rows:
         if row.what in skipped or (row.verdict == "ok" and row.what not in TRAINING):
             continue
@@ -233,7 +263,6 @@ def _row_notes(row: Row) -> list[Note]:
 
 def refusal_of(error: Exception, sentence: str, asked: Asked) -> Refused:
     """Which field a failure of `new_session` is about; the sentence is the command line's own."""
-    from core.executor import ExecutorError
     from core.registry import UnknownName
     from core.session import SessionError
     from core.target import TargetError

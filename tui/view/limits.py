@@ -140,7 +140,8 @@ def _rates(state: SessionState, now_s: float) -> _Rates:
     for run in _recent(state, since_s):
         assert run.intent_t_s is not None
         runs += run.intent_t_s >= since_s and not run.attempts
-        device_s += (run.ended_t_s if run.ended_t_s is not None else now_s) - max(since_s, run.intent_t_s)
+        end_s = run.ended_t_s if run.ended_t_s is not None else now_s
+        device_s += min(run.allocated_s(end_s), end_s - max(since_s, run.intent_t_s))
     usd = 0.0
     for message in reversed(state.ledger.messages):
         if message.t < since_s:

@@ -11,11 +11,12 @@ from core.model_summary import TROUBLE
 from core.sources import Mode
 from core.summary import Standing, Summary
 from tui.palette import Role
-from tui.text import clean
+from tui.text import clean, cut
 from tui.view.model import SIGNS, model_name, money_words, now_words
 from tui.view.words import count_words, score_words
 
 SEPARATOR: Final = "  "
+_NOTICE_CELLS: Final = 36
 
 
 class Piece(NamedTuple):
@@ -32,6 +33,7 @@ def status_pieces(summary: Summary, mode: Mode, problem: str = "") -> tuple[Piec
     if problem:
         pieces.append(Piece("journal damaged", Role.FAILED, 0))
     pieces += [Piece(word, Role.FAILED, 0) for word in _warnings(summary)]
+    pieces += _cluster_pieces(summary)
     if summary.phase is not None and summary.state not in ("ended", "failed"):
         pieces.append(Piece(f"{clean(summary.phase.name)} phase", Role.CONFIRMED, 6))
     pieces += _model_pieces(summary)
@@ -74,6 +76,20 @@ def _warnings(summary: Summary) -> list[str]:
         words.append("simulated model")
     words += ["disk full"] if "disk" in summary.limits else []
     return [*words, "unconfined"] if "unconfined" in summary.tiers else words
+
+
+def _cluster_pieces(summary: Summary) -> list[Piece]:
+    """What keeps a cluster from taking runs: the reasoning pane has the whole sentence."""
+    pieces = []
+    held = sum(run.held for run in summary.waiting)
+    if summary.notice is not None and summary.notice.level != "info":
+        role = Role.FAILED if summary.notice.level == "error" else Role.WAITING
+        pieces.append(Piece(f"! {cut(clean(summary.notice.text), _NOTICE_CELLS)}", role, 0))
+    if held:
+        pieces.append(Piece(f"{count_words(held, 'run')} held", Role.FAILED, 3))
+    elif summary.waiting:
+        pieces.append(Piece(f"{count_words(len(summary.waiting), 'run')} waiting", Role.WAITING, 7))
+    return pieces
 
 
 def _model_pieces(summary: Summary) -> list[Piece]:

@@ -126,5 +126,5 @@ def _runs_words(runs: list[Run], now_s: float, *, alone: bool) -> str:
 
 
 def _lost(flying: list[Run], now_s: float) -> str:
-    lost_s = sum(max(0.0, now_s - run.intent_t_s) for run in flying if run.intent_t_s is not None)
+    lost_s = sum(max(0.0, run.allocated_s(now_s)) for run in flying)
     return f"{clock_words(lost_s)} of device time lost"

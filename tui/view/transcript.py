@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from core.events import (
     Command,
     DesignDeclared,
+    ExecutorNotice,
     ExperimentProposed,
     LimitHit,
     Note,
@@ -40,11 +41,15 @@ OtherTalk = (
     | Verdict
     | Command
     | LimitHit
+    | ExecutorNotice
     | ResearchEnded
     | SessionEnded
     | SessionForked
 )
 """What is said without a model."""
+
+
+NOTICE_ROLES: Final = {"info": Role.MUTED, "warning": Role.WAITING, "error": Role.FAILED}
 
 
 class TranscriptView(NamedTuple):
@@ -90,13 +95,27 @@ def _block_of(event: OtherTalk, state: SessionState) -> Block:
             return Block(
                 event.n, "limit", "!", Role.WAITING, f"limit of {clean(event.limit)} {word}: {clean(event.detail)}"
             )
-        case ResearchEnded():
-            return Block(event.n, "end", "■", Role.MUTED, f"the researcher is done: {clean(event.reason)}")
-        case SessionForked():
-            return Block(event.n, "end", "■", Role.CONFIRMED, fork_words(event))
-        case SessionEnded():
-            role = Role.FAILED if event.failed else Role.MUTED
-            return Block(event.n, "end", "■", role, f"the session ended: {clean(event.reason)}")
+        case ExecutorNotice():
+            return _notice(event)
+        case ResearchEnded() | SessionForked() | SessionEnded():
+            return _ending(event)
+
+
+def _notice(event: ExecutorNotice) -> Block:
+    """What befalls the cluster, or that it is over."""
+    if not event.text:
+        return Block(event.n, "limit", "✓", Role.MUTED, "the cluster is well again")
+    return Block(event.n, "limit", "!", NOTICE_ROLES.get(event.level, Role.WAITING), f"cluster: {clean(event.text)}")
+
+
+def _ending(event: ResearchEnded | SessionForked | SessionEnded) -> Block:
+    """Where a session, or its researcher, comes from or ends."""
+    if isinstance(event, SessionForked):
+        return Block(event.n, "end", "■", Role.CONFIRMED, fork_words(event))
+    if isinstance(event, ResearchEnded):
+        return Block(event.n, "end", "■", Role.MUTED, f"the researcher is done: {clean(event.reason)}")
+    role = Role.FAILED if event.failed else Role.MUTED
+    return Block(event.n, "end", "■", role, f"the session ended: {clean(event.reason)}")
 
 
 def fork_words(event: SessionForked) -> str:

@@ -1,0 +1,182 @@
+"""Confines a process before it becomes a role of a run: Landlock for files, sockets and signals, seccomp for the rest.
+
+Standard library only. It is started in the role's place and then becomes the role:
+
+    python -I -S -B confine.py '{"read": [...], "write": [...], "gpu": false}' COMMAND...
+
+Landlock alone leaves open what one user's processes may do to each other (limits, priorities, Unix sockets, shared
+memory, keys): a filter of system calls closes that. Both hold for all that the role starts. Numbers are those of
+Linux's headers (uapi/linux/landlock.h, seccomp.h, unistd.h).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import platform
+import struct
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+PR_SET_NO_NEW_PRIVS: Final = 38
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+O_PATH: Final = 0o10000000
+
+READ: Final = (1 << 0) | (1 << 2) | (1 << 3)  # execute, read files, list folders
+WRITE: Final = 0b1_1111_1110_0010  # write, remove, and make anything
+REFER, TRUNCATE, IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
+FILE_RIGHTS: Final = (1 << 0) | (1 << 1) | (1 << 2) | TRUNCATE | IOCTL_DEV
+
+_DENIED: Final[Mapping[str, tuple[int, int]]] = {  # (x86_64, aarch64)
+    "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
+    "process_madvise": (440, 440), "kcmp": (312, 272), "pidfd_getfd": (438, 438), "perf_event_open": (298, 241),
+    "bpf": (321, 280),
+    "userfaultfd": (323, 282), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427), "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
+    "shmget": (29, 194), "shmctl": (31, 195), "shmat": (30, 196), "shmdt": (67, 197), "semget": (64, 190),
+    "semctl": (66, 191), "semtimedop": (220, 192), "semop": (65, 193), "msgget": (68, 186), "msgctl": (71, 187),
+    "msgrcv": (70, 188), "msgsnd": (69, 189), "mq_open": (240, 180), "mq_unlink": (241, 181),
+    "mq_timedsend": (242, 182), "mq_timedreceive": (243, 183), "mq_notify": (244, 184), "mq_getsetattr": (245, 185),
+    "mount": (165, 40), "umount2": (166, 39), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
+    "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442),
+    "chroot": (161, 51), "pivot_root": (155, 41), "setns": (308, 268), "unshare": (272, 97),
+    "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30), "setpriority": (141, 140), "migrate_pages": (256, 238), "truncate": (76, 45),
+    "connect": (42, 203),
+}  # fmt: skip
+_NOT_ON_GPU: Final[Mapping[str, tuple[int, int]]] = {"move_pages": (279, 239)}
+_OWN_ONLY: Final[Mapping[str, tuple[int, int]]] = {"prlimit64": (302, 261), "sched_setaffinity": (203, 122)}
+"""Allowed on the process itself (pid 0), on no other."""
+_CLONE, _CLONE3, _SOCKET = (56, 220), (435, 435), (41, 198)
+_CLONE_NEWUSER: Final = 0x10000000
+_AF_UNIX: Final = 1
+_ARCHES: Final = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
+_X32: Final = 0x40000000
+
+_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
+_LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_NR_AT, _ARCH_AT, _ARG0_AT = 0, 4, 16
+
+
+class Unconfined(Exception):
+    """The kernel does not confine, for the reason in the text."""
+
+
+def confine(read: Iterable[str], write: Iterable[str], *, gpu: bool) -> None:
+    """Confine this process and all that it starts, for ever. Raises Unconfined.
+
+    Args:
+        read, write: files and folders that may be read (and executed), and also written; missing ones are left out.
+        gpu: whether a GPU's driver has to work.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise Unconfined("PR_SET_NO_NEW_PRIVS is refused")
+    _landlock(libc, read, write)
+    _seccomp(libc, gpu=gpu)
+
+
+def _landlock(libc: ctypes.CDLL, read: Iterable[str], write: Iterable[str]) -> None:
+    abi = libc.syscall(CREATE_RULESET, None, 0, 1)
+    if abi <= 0:
+        raise Unconfined("this kernel has no Landlock")
+    newer = (REFER if abi >= 2 else 0) | (TRUNCATE if abi >= 3 else 0) | (IOCTL_DEV if abi >= 5 else 0)
+    handled = READ | WRITE | newer
+    net, scoped = (3 if abi >= 4 else 0), (3 if abi >= 6 else 0)
+    attributes = struct.pack("QQQ", handled, net, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
+    ruleset = libc.syscall(CREATE_RULESET, attributes, len(attributes), 0)
+    if ruleset < 0:
+        raise Unconfined(f"Landlock refuses its rules: {os.strerror(ctypes.get_errno())}")
+    for paths, rights in ((read, READ | (IOCTL_DEV & handled)), (write, handled)):
+        for path in paths:
+            _allow(libc, ruleset, path, rights)
+    if libc.syscall(RESTRICT_SELF, ruleset, 0) != 0:
+        raise Unconfined(f"Landlock cannot be entered: {os.strerror(ctypes.get_errno())}")
+    os.close(ruleset)
+
+
+def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
+    try:
+        fd = os.open(path, O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    if not Path(path).is_dir():
+        rights &= FILE_RIGHTS
+    rule = struct.pack("=Qi", rights, fd)
+    done = libc.syscall(ADD_RULE, ruleset, 1, rule, 0)
+    os.close(fd)
+    if done != 0:
+        raise Unconfined(f"Landlock refuses a rule for {path}: {os.strerror(ctypes.get_errno())}")
+
+
+def _seccomp(libc: ctypes.CDLL, *, gpu: bool) -> None:
+    arch = _ARCHES.get(platform.machine())
+    if arch is None:
+        raise Unconfined(f"no filter of system calls is known for {platform.machine()}")
+    program = filter_program(*arch, gpu=gpu)
+    code = ctypes.create_string_buffer(program, len(program))
+    head = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
+    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(head), 0, 0) != 0:
+        raise Unconfined(f"seccomp is refused: {os.strerror(ctypes.get_errno())}")
+
+
+def filter_program(audit_arch: int, column: int, *, gpu: bool) -> bytes:
+    """The filter as classic BPF: each instruction is (code, jump if true, jump if false, value)."""
+    denied = [numbers[column] for numbers in _DENIED.values()]
+    denied += [] if gpu else [numbers[column] for numbers in _NOT_ON_GPU.values()]
+    eperm, enosys = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
+    code: list[tuple[int, int, int, int]] = [
+        (_LOAD, 0, 0, _ARCH_AT), (_JEQ, 1, 0, audit_arch), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NR_AT),
+    ]  # fmt: skip
+    if column == 0:  # the same calls under other numbers
+        code += [(_JGE, 0, 1, _X32), (_RETURN, 0, 0, eperm)]
+    for number in denied:
+        code += [(_JEQ, 0, 1, number), (_RETURN, 0, 0, eperm)]
+    code += [(_JEQ, 0, 1, _CLONE3[column]), (_RETURN, 0, 0, enosys)]  # glibc then takes clone, whose flags can be seen
+    for numbers in _OWN_ONLY.values():
+        code += [
+            (_JEQ, 0, 4, numbers[column]),
+            (_LOAD, 0, 0, _ARG0_AT),
+            (_JEQ, 0, 1, 0),
+            (_RETURN, 0, 0, _ALLOW),
+            (_RETURN, 0, 0, eperm),
+        ]
+    code += [
+        (_JEQ, 0, 4, _CLONE[column]),
+        (_LOAD, 0, 0, _ARG0_AT),
+        (_JSET, 0, 1, _CLONE_NEWUSER),
+        (_RETURN, 0, 0, eperm),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
+    if gpu:  # CUDA's driver makes a Unix socket, and does without an answer on it
+        code += [
+            (_JEQ, 0, 4, _SOCKET[column]),
+            (_LOAD, 0, 0, _ARG0_AT),
+            (_JEQ, 0, 1, _AF_UNIX),
+            (_RETURN, 0, 0, _ALLOW),
+            (_RETURN, 0, 0, eperm),
+        ]
+    else:
+        code += [(_JEQ, 0, 1, _SOCKET[column]), (_RETURN, 0, 0, eperm)]
+    code.append((_RETURN, 0, 0, _ALLOW))
+    return b"".join(struct.pack("HBBI", *one) for one in code)
+
+
+def main(arguments: list[str]) -> None:
+    """Confine this process, then become the command."""
+    rules: dict[str, Any] = json.loads(arguments[0])
+    try:
+        confine(rules["read"], rules["write"], gpu=bool(rules["gpu"]))
+    except Unconfined as error:
+        sys.stderr.write(f"not confined: {error}\n")
+        sys.exit(78)
+    os.execv(arguments[1], arguments[1:])  # noqa: S606  a list, and no shell
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
