@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from core.executor import AttemptSpec, Finished, Progress
-from sim.gpus import GPU_CLASSES, PRODUCTS
+from sim.gpus import PRODUCTS
 from sim.kubernetes_api.mishaps import Mishaps
 from sim.kubernetes_api.nodes import Machine
 from sim.kubernetes_api.objects import Obj, namespace_of, uid_of
@@ -120,18 +120,21 @@ class Surrogate:
         seconds = float(annotations.get("fake/seconds", 3.0))
         message = ""
         if "-c" in (container.pod["spec"]["containers"][0].get("command") or ()):
-            message = json.dumps({"ar": 1, "canary": self._canary()})
+            told = {
+                "ar": 1,
+                "attempt": annotations.get("autoresearch.dev/attempt", ""),
+                "outcome": "ok",
+                "val_bpb": 1.0,
+            }
+            message = json.dumps({**told, "tier": "unconfined", "confinement": "none", "found": self._canary()})
             container.print(message)
         self._steps.after(seconds, self._exit, End(int(annotations.get("fake/exit", 0)), message))
 
     def _canary(self) -> dict[str, Any]:
-        product = PRODUCTS[self._machine.cls].replace("-", " ") if self._place.slots else None
-        memory_mb = GPU_CLASSES[self._machine.cls].memory_mb if self._place.slots else 0
-        return {
-            "python": "3.12.11", "uid": 1000, "node": self._machine.name, "torch": "2.13.0", "numpy": "2.3.4",
-            "gpu": product, "gpu_memory_mb": memory_mb, "data": ["meta.json", "train.bin", "val.bin"], "meta": True,
-            "writable": ["/work", "/tmp", "/dev/shm"], "landlock": 5,  # noqa: S108 (names of a pod's volumes)
-        }  # fmt: skip
+        product = PRODUCTS[self._machine.cls].replace("-", " ")
+        gpus = len(self._place.slots)
+        gpu = f"{product} (simulated)" if gpus else ""
+        return {"python": "3.12.11", "torch": "2.13.0", "gpus": gpus, "gpu": gpu, "corpus": "simulated", "landlock": 6}
 
     def _say(self, kind: str, **fields: Any) -> None:
         self._said += 1

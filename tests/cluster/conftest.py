@@ -12,9 +12,8 @@ from core.clock import RealClock
 from executors.kubernetes import names
 from executors.kubernetes.access import Access
 from executors.kubernetes.client import Cluster, KubeError
-from sim.kubernetes_api.__main__ import on_nodes
 from sim.kubernetes_api.server import ApiServer
-from sim.mix import devices, parse_mix
+from sim.mix import parse_mix
 
 REAL = bool(os.environ.get("AUTORESEARCH_TEST_CLUSTER"))
 
@@ -26,7 +25,7 @@ async def cluster(tmp_path):
     if REAL:
         access = Access.resolve(None, None, os.environ.get("AUTORESEARCH_TEST_NAMESPACE", ""))
     else:
-        server = ApiServer(RealClock(), on_nodes(devices(parse_mix("2xH100"))), None)
+        server = ApiServer(RealClock(), parse_mix("2xH100"))
         await server.open()
         access = Access.resolve(str(server.kubeconfig(tmp_path / "kubeconfig")))
     found = await Cluster.connect(access)
