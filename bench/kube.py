@@ -24,9 +24,8 @@ from core.reduce import fold
 from core.session import SessionFolder, all_sessions
 from executors.kubernetes.access import Access
 from executors.kubernetes.client import Cluster
-from sim.kubernetes_api.__main__ import on_nodes
 from sim.kubernetes_api.server import ApiServer
-from sim.mix import devices, parse_mix
+from sim.mix import parse_mix
 from tests.support.kube import left_in, request
 
 LARGE = "832xH100,192xH200"
@@ -46,7 +45,7 @@ def peak_mb(pid: int) -> float:
 
 async def creates_per_s(jobs: int = 400) -> float:
     """Jobs that our client creates a second, with the bucket wide open."""
-    server = ApiServer(RealClock(), on_nodes(devices(parse_mix("8xH100"))), None)
+    server = ApiServer(RealClock(), parse_mix("8xH100"))
     await server.open()
     with tempfile.TemporaryDirectory() as folder:
         access = Access.resolve(str(server.kubeconfig(Path(folder) / "kubeconfig")))

@@ -52,7 +52,7 @@ def remaining(state: SessionState) -> Limits:
     return msgspec.structs.replace(
         most,
         hours=None if most.hours is None else max(0.0, most.hours - state.now.t_s / 3600.0),
-        runs=None if most.runs is None else max(0, most.runs - counts.started + state.again),
+        runs=None if most.runs is None else max(0, most.runs - counts.started),
         gpu_hours=None if most.gpu_hours is None else max(0.0, most.gpu_hours - allocated_s / 3600.0),
         usd=None if most.usd is None else max(0.0, most.usd - usd),
     )
@@ -68,7 +68,8 @@ def binding_limit(state: SessionState) -> tuple[str, str] | None:
     """The limit that forbids one more run now, as (name, sentence), or None.
 
     Wall time reserves the expected length of the next run, GPU-hours that of every run in flight too, so that
-    neither is overspent by more than that expectation errs. A run that the world failed counts once.
+    neither is overspent by more than that expectation errs. A run that the world failed counts once, and may go on
+    (see `only_again`).
     """
     started = state.now.started
     if started is None:
@@ -78,7 +79,7 @@ def binding_limit(state: SessionState) -> tuple[str, str] | None:
     own = since_fork(state)
     if most.hours is not None and state.now.t_s + expected_s > most.hours * 3600.0:
         return "hours", f"the next run would not end within {limits.hours:.4g} h{own}"
-    if most.runs is not None and counts.started - state.again >= most.runs:
+    if most.runs is not None and counts.started >= most.runs:
         done = "1 run is" if limits.runs == 1 else f"{limits.runs} runs are"
         return "runs", f"{done} done or under way{own}"
     if most.gpu_hours is not None:
@@ -86,6 +87,11 @@ def binding_limit(state: SessionState) -> tuple[str, str] | None:
         if reserved_s > most.gpu_hours * 3600.0:
             return "gpu_hours", f"the next run would pass {limits.gpu_hours:.4g} device-hours{own}"
     return _failures(limits, counts.consecutive_failures, len(state.now.devices))
+
+
+def only_again(state: SessionState) -> bool:
+    """Whether no new run may start, but one that has begun and that the world failed may go on."""
+    return state.now.limits_hit.keys() == {"runs"} and state.again > 0
 
 
 def _failures(limits: Limits, consecutive: int, devices: int) -> tuple[str, str] | None:

@@ -81,3 +81,14 @@ B200: Final = _assumed("B200-180GB", 183_359, 2_250.0, "NVIDIA's DGX B200 data s
 GPU_CLASSES: Final[dict[str, GpuClass]] = {
     gpu.name: gpu for gpu in (H100, H200, A100_40, A100_80, L40S, RTX_4090, B200)
 }
+
+PRODUCTS: Final[dict[str, str]] = {
+    H100.name: "NVIDIA-H100-80GB-HBM3",
+    H200.name: "NVIDIA-H200",
+    A100_40.name: "NVIDIA-A100-SXM4-40GB",
+    A100_80.name: "NVIDIA-A100-SXM4-80GB",
+    L40S.name: "NVIDIA-L40S",
+    RTX_4090.name: "NVIDIA-GeForce-RTX-4090",
+    B200.name: "NVIDIA-B200",
+}
+"""What NVIDIA's feature discovery writes into a node's label `nvidia.com/gpu.product`, by class."""

@@ -18,7 +18,7 @@ from core.events import (
     RunQueued,
     SessionEnded,
 )
-from core.limits import binding_limit
+from core.limits import binding_limit, only_again
 from core.state import DeviceState, Owed, SessionState
 from core.statistics import REFERENCE_SEEDS, judge
 
@@ -177,7 +177,8 @@ def _limit(state: SessionState) -> AnyEvent | None:
 
 def _start(state: SessionState) -> AnyEvent | None:
     """Match the first queued run with a free device of its class; evidence goes before screening."""
-    if state.now.paused or state.now.stop or state.now.limits_hit or not state.now.free:
+    again = only_again(state)
+    if state.now.paused or state.now.stop or not state.now.free or (state.now.limits_hit and not again):
         return None
     first_free: dict[str | None, DeviceState] = {}
     for name in state.now.free:
@@ -186,6 +187,8 @@ def _start(state: SessionState) -> AnyEvent | None:
         first_free.setdefault(device.cls, device)
     for name in itertools.chain(state.now.queue_first, state.now.queue):
         run = state.now.runs[name]
+        if again and not run.attempts:
+            continue
         chosen = first_free.get(run.cls)
         if chosen is not None:
             attempt = f"{run.run}.{len(run.attempts) + 1}"
@@ -207,6 +210,8 @@ def _ending(state: SessionState) -> SessionEnded | None:
     if state.now.stop:
         return SessionEnded(reason="stopped by command")
     final = [hit for name, hit in state.now.limits_hit.items() if name != "disk"]
+    if only_again(state) and any(run.attempts and state.can_run(run) for run in state.now.runs.values()):
+        return None
     if final:
         fruitless = state.now.counts.finished == 0 and state.now.counts.failed > 0
         failed = fruitless or final[0].limit == "consecutive_failures"

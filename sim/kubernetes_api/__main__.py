@@ -5,22 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
-import functools
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import Final
 
-from core.executor import Device
 from core.session import SIMULATED_EPOCH_S
 from sim.clock import VirtualClock
 from sim.faults import parse_faults
 from sim.kubernetes_api.endpoint import LOCK
+from sim.kubernetes_api.mishaps import parse_mishaps
 from sim.kubernetes_api.server import ApiServer
-from sim.kubernetes_api.surrogate import KINDS
-from sim.mix import DEFAULT_MIX, devices, parse_mix
-from sim.world.world import World
+from sim.mix import DEFAULT_MIX, parse_mix
 
 _LOOK_S: Final = 2.0
 _OVER_S: Final = 20.0
@@ -75,40 +72,17 @@ def make(asked: argparse.Namespace, clock: VirtualClock) -> ApiServer:
     """The cluster that was asked for."""
     from sim.world.physics import physics
 
-    found = on_nodes(devices(parse_mix(asked.gpus or DEFAULT_MIX)))
-    course = World(
-        asked.seed,
-        found,
+    python, cache_dir = asked.python or sys.executable, asked.folder / "profiles"
+    return ApiServer(
+        clock,
+        parse_mix(asked.gpus or DEFAULT_MIX),
         parse_faults(asked.faults or "default"),
-        physics(asked.python or sys.executable, asked.profiler, asked.folder / "profiles", seq_len=2048, confined=True),
-        eval_tokens=1 << 20,
+        seed=asked.seed,
+        epoch_s=SIMULATED_EPOCH_S,
         cluster_seed=int(asked.cluster_seed) if asked.cluster_seed else None,
+        mishaps=parse_mishaps(asked.kube_faults),
+        physics=lambda seq_len: physics(python, asked.profiler, cache_dir, seq_len=seq_len, confined=True),
     )
-    return ApiServer(clock, found, course, seed=asked.seed, rates=rates(asked.kube_faults), epoch_s=SIMULATED_EPOCH_S)
-
-
-def on_nodes(found: list[Device]) -> list[Device]:
-    """Devices under the names that a cluster's executor gives them: node and number."""
-    counts: dict[str, int] = {}
-    named = []
-    for device in found:
-        index = counts[device.node] = counts.get(device.node, -1) + 1
-        named.append(Device(f"{device.node}/{index}", device.cls, device.node, device.memory_mb))
-    return named
-
-
-@functools.cache
-def rates(text: str) -> dict[str, float]:
-    """Rates of faults: `2%` of each kind, or `drained=0.1,evicted=0.02`; empty: none."""
-    if not text:
-        return {}
-    if text.endswith("%"):
-        return dict.fromkeys(KINDS, float(text[:-1]) / 100.0)
-    found = dict(part.split("=", 1) for part in text.split(","))
-    unknown = sorted(found.keys() - set(KINDS))
-    if unknown:
-        raise ValueError(f"there is no fault {unknown[0]!r}: there is {', '.join(KINDS)}")
-    return {name: float(rate) for name, rate in found.items()}
 
 
 if __name__ == "__main__":

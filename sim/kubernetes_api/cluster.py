@@ -1,214 +1,289 @@
-"""The living part of the simulated cluster: what controllers, nodes and pods share, and how it is put together."""
+"""The living cluster behind the simulated API server: puts its parts together, and lets tests disturb it."""
 
 from __future__ import annotations
 
-import asyncio
-import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
-from core.clock import Clock
 from core.executor import Device
-from sim import draws
-from sim.gpus import GPU_CLASSES
+from sim.faults import Faults
+from sim.kubernetes_api.disruptions import Disruptions
+from sim.kubernetes_api.gc import Collector
+from sim.kubernetes_api.job_controller import Admit, JobController
+from sim.kubernetes_api.job_pods import defaulted
+from sim.kubernetes_api.kubelet import Kubelets
+from sim.kubernetes_api.logs import Logs
+from sim.kubernetes_api.mishaps import Mishaps
+from sim.kubernetes_api.nodes import Machines, NodeObjects
+from sim.kubernetes_api.objects import GPU, Obj, annotation, is_leaving, is_over, with_spec
+from sim.kubernetes_api.pending import Steps
+from sim.kubernetes_api.recorder import Recorder
+from sim.kubernetes_api.scheduler import Scheduler
 from sim.kubernetes_api.store import Store
+from sim.kubernetes_api.surrogate import Surrogate
+from sim.kubernetes_api.timings import Timings
+from sim.kubernetes_api.trace import Traces
+from sim.kubernetes_api.work import Place, Work, WorkFactory
+from sim.mix import Mix, devices
+from sim.world.outlook import Physics
+from sim.world.physics import physics as real_physics
+from sim.world.places import outages
+from sim.world.world import World
 
 NAMESPACE: Final = "autoresearch"
-PRODUCTS: Final[Mapping[str, str]] = {
-    "H100-80GB": "NVIDIA-H100-80GB-HBM3",
-    "H200-141GB": "NVIDIA-H200",
-    "A100-40GB": "NVIDIA-A100-SXM4-40GB",
-    "A100-80GB": "NVIDIA-A100-SXM4-80GB",
-    "L40S-48GB": "NVIDIA-L40S",
-    "RTX-4090-24GB": "NVIDIA-GeForce-RTX-4090",
-    "B200-180GB": "NVIDIA-B200",
+PRIORITY_CLASS: Final = "autoresearch-experiment"
+CLAIM: Final = "autoresearch-data"
+_RESTRICTED: Final = {
+    "kubernetes.io/metadata.name": NAMESPACE,
+    "pod-security.kubernetes.io/enforce": "restricted",
 }
-"""How NVIDIA's feature discovery labels the products of our device classes."""
-GPU: Final = "nvidia.com/gpu"
-
-Json = dict[str, Any]
+_ATTEMPT: Final = "autoresearch.dev/attempt"
 
 
-class Logs:
-    """What pods printed, and who waits for more of it."""
-
-    def __init__(self) -> None:
-        self._lines: dict[str, list[tuple[str, bytes]]] = {}
-        self._ended: set[str] = set()
-        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
-
-    def begin(self, uid: str) -> None:
-        """A pod's container has started."""
-        self._lines.setdefault(uid, [])
-
-    def add(self, uid: str, time: str, line: bytes) -> None:
-        """It printed a line. Times of one log differ, so that a reader can tell how far it got."""
-        lines = self._lines.setdefault(uid, [])
-        if lines and time <= lines[-1][0]:
-            stem, digits = lines[-1][0][:-1].rsplit(".", 1)
-            time = f"{stem}.{int(digits) + 1:0{len(digits)}d}Z"
-        lines.append((time, line))
-        self._wake(uid)
-
-    def end(self, uid: str) -> None:
-        """It prints no more."""
-        self._ended.add(uid)
-        self._wake(uid)
-
-    def forget(self, uid: str) -> None:
-        """Its pod is gone."""
-        self.end(uid)
-        self._lines.pop(uid, None)
-
-    def lines(self, uid: str) -> list[tuple[str, bytes]] | None:
-        return self._lines.get(uid)
-
-    def ended(self, uid: str) -> bool:
-        return uid in self._ended
-
-    async def more(self, uid: str, seen: int) -> None:
-        if self.ended(uid) or len(self._lines.get(uid, ())) > seen:
-            return
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(uid, []).append(waiter)
-        await waiter
-
-    def _wake(self, uid: str) -> None:
-        for waiter in self._waiters.pop(uid, ()):
-            if not waiter.done():
-                waiter.set_result(None)
+def plain_physics(seq_len: int) -> Physics:
+    """Physics without a torch: structural edits are read from the file alone."""
+    return real_physics("", "", Path(), seq_len=seq_len, confined=True)
 
 
-class World:
-    """What every part of the cluster can use: objects, time, chance, and the writing of events.
+def on_nodes(found: Sequence[Device]) -> list[Device]:
+    """Devices under the names that a cluster's executor gives them: node and number."""
+    counts: Counter[str] = Counter()
+    named = []
+    for device in found:
+        named.append(Device(f"{device.node}/{counts[device.node]}", device.cls, device.node, device.memory_mb))
+        counts[device.node] += 1
+    return named
+
+
+class Cluster:
+    """A scheduler, a Job controller, kubelets and the rest, all on the store's clock.
 
     Args:
-        store, clock: see there.
-        seed: decides all chance, by key.
+        store: where its objects live, and whose clock it lives on.
+        mix: its GPUs (see sim.mix), eight to a node.
+        faults: of the simulated world (see sim.faults).
+        seed: of the world, as a session's seed is for the `sim` executor.
+        mishaps: what befalls pods beyond that (see mishaps.py).
+        cluster_seed: of what lasts (nodes, outages); by default `seed`.
+        admit: refuses pods that may not be created (quota, PodSecurity, ...).
+        work: what pods do, where it is not the surrogate's part.
+        physics: of the world, for a sequence length.
+        traces: a folder with recordings, which Jobs with the annotation `fake/trace` replay (see trace.py).
     """
 
-    def __init__(self, store: Store, clock: Clock, seed: int) -> None:
-        self.store, self.clock, self.seed = store, clock, seed
-        self.logs = Logs()
-        self.slots: dict[str, dict[str, int]] = {}  # by node: which GPU a pod (by uid) has
-        self._tickets = itertools.count()
+    def __init__(
+        self,
+        store: Store,
+        mix: Mix,
+        faults: Faults,
+        seed: int,
+        *,
+        mishaps: Mapping[str, float] | None = None,
+        cluster_seed: int | None = None,
+        admit: Admit = lambda _store, _pod: None,
+        work: WorkFactory | None = None,
+        timings: Timings | None = None,
+        physics: Callable[[int], Physics] = plain_physics,
+        traces: Path | None = None,
+    ) -> None:
+        self.store, self.logs, self.timings = store, Logs(), timings or Timings()
+        self._seed, self._faults, self._physics, self._admit = seed, faults, physics, admit
+        self._lasting = seed if cluster_seed is None else cluster_seed
+        self._mishaps = Mishaps(seed, mishaps or {})
+        self._devices = on_nodes(devices(mix))
+        self._tries: Counter[str] = Counter()
+        self._worlds: dict[tuple[int, int], World] = {}
+        self._physics_of: dict[int, Physics] = {}
+        self.machines = Machines(self._devices)
+        self.recorder = Recorder(store)
+        self._nodes = NodeObjects(store)
+        self._work = work or self._surrogate
+        self._traces = Traces(store, self.logs, traces)
+        self._steps = Steps(store.clock, "kube-cluster")
 
-    def after(self, delay_s: float, work: Callable[..., object], *args: Any) -> None:
-        """Do something so many seconds of the cluster's time later."""
-        self.clock.call_at(self.clock.now() + delay_s, ("kubernetes", 0, next(self._tickets)), work, *args)
-
-    def at(self, t_s: float, work: Callable[..., object], *args: Any) -> None:
-        """Do something at a second of the cluster's time."""
-        self.clock.call_at(t_s, ("kubernetes", 0, next(self._tickets)), work, *args)
-
-    def chance(self, *key: int | str) -> float:
-        """A number between 0 and 1 that depends on nothing but the seed and the key."""
-        return draws.uniform(self.seed, *key)
-
-    def event(self, about: Json, kind: str, reason: str, message: str, component: str) -> None:
-        """Write an Event about an object; the same again counts up the first."""
-        meta = about["metadata"]
-        name = f"{meta['name']}.{abs(hash((reason, message))) % 16**10:010x}"
-        known = self.store.get("events", meta.get("namespace", NAMESPACE), name)
-        if known is not None:
-            self.store.update("events", {**known, "count": known["count"] + 1, "lastTimestamp": self.store.now_text()})
-            return
-        involved = {
-            "kind": kind,
-            "namespace": meta.get("namespace", ""),
-            "name": meta["name"],
-            "uid": meta["uid"],
-            "apiVersion": "batch/v1" if kind == "Job" else "v1",
-        }
-        normal = reason in (
-            "Scheduled",
-            "Pulling",
-            "Pulled",
-            "Created",
-            "Started",
-            "SuccessfulCreate",
-            "Completed",
-            "Killing",
-            "Suspended",
-            "Resumed",
+    def open(self) -> None:
+        """Register the nodes, and let everything begin."""
+        self._furnish()
+        for machine in self.machines:
+            self._nodes.register(machine)
+        self.kubelets = Kubelets(self.store, self.machines, self.recorder, self.logs, self.timings, self._work)
+        self.disruptions = Disruptions(
+            self.store, self.machines, self._nodes, self.kubelets, self.recorder, self.timings
         )
-        self.store.create(
-            "events",
-            {
-                "kind": "Event", "apiVersion": "v1",
-                "metadata": {"name": name, "namespace": meta.get("namespace") or NAMESPACE},
-                "involvedObject": involved, "reason": reason, "message": message, "source": {"component": component},
-                "firstTimestamp": self.store.now_text(), "lastTimestamp": self.store.now_text(), "count": 1,
-                "type": "Normal" if normal else "Warning",
-            },
-        )  # fmt: skip
+        self.scheduler = Scheduler(self.store, self.recorder, self.timings, self._held_back, self.disruptions.preempt)
+        self.jobs = JobController(self.store, self.recorder, self.timings, self._admit, self._seed)
+        self.collector = Collector(self.store, self.timings)
+        for machine in self.machines:
+            for at, device in enumerate(machine.devices):
+                self._await_outage(machine.name, at, device, 0)
 
-    def condition(self, obj: Json, kind: str, status: str, reason: str = "", message: str = "") -> list[Json]:
-        """An object's conditions with one of them set."""
-        known = [one for one in (obj.get("status") or {}).get("conditions") or () if one["type"] != kind]
-        fresh: Json = {"type": kind, "status": status, "lastTransitionTime": self.store.now_text()}
-        fresh |= {"reason": reason} if reason else {}
-        fresh |= {"message": message} if message else {}
-        return [*known, fresh]
+    def close(self) -> None:
+        """End all programs, and do nothing more."""
+        for part in (
+            self._steps,
+            self._traces,
+            self.jobs,
+            self.collector,
+            self.scheduler,
+            self.disruptions,
+            self.kubelets,
+        ):
+            part.close()
+        for physics in self._physics_of.values():
+            physics.close()
 
+    # -- what tests and people do to it
 
-def furnish(store: Store, devices: Sequence[Device]) -> None:
-    """Put the namespace, its claim, its priority class and the nodes of some devices into a store."""
-    restricted = {"pod-security.kubernetes.io/enforce": "restricted", "kubernetes.io/metadata.name": NAMESPACE}
-    store.create(
-        "namespaces",
+    def lose_node(self, name: str, *, down: bool = True) -> None:
+        """A node stops answering; `down`: with its pods."""
+        self.disruptions.lose_node(name, down=down)
+
+    def return_node(self, name: str) -> None:
+        """It answers again."""
+        self.disruptions.return_node(name)
+
+    def remove_node(self, name: str) -> None:
+        """It is taken out of the cluster."""
+        self.disruptions.remove_node(name)
+
+    def cordon(self, name: str, *, on: bool = True) -> None:
+        """Let no new pods land on a node, or let them again."""
+        self.disruptions.cordon(name, on=on)
+
+    def drain(self, name: str) -> None:
+        """Cordon a node and evict its pods."""
+        self.disruptions.drain(name)
+
+    def shut_down(self, name: str) -> None:
+        """Shut a node down in order."""
+        self.disruptions.shut_down(name)
+
+    def preempt(self, pod: Obj) -> None:
+        """Take a pod's place for somebody with a higher priority."""
+        self.disruptions.preempt(pod)
+
+    def evict(self, pod: Obj) -> None:
+        """Evict a pod through the API."""
+        self.disruptions.evict(pod)
+
+    def delete_pod_as_somebody(self, pod: Obj) -> None:
+        """Delete a pod as a person would who has nothing to do with its session."""
+        self.disruptions.delete_as_somebody(pod)
+
+    def suspend(self, job: Obj, *, on: bool = True) -> Obj:
+        """Suspend a Job, or let it go on, as a queue such as Kueue does."""
+        return self.store.update("jobs", with_spec(job, suspend=on))
+
+    def add_foreign_pod(self, name: str, *, gpus: int, seconds: float, priority: int = 0, node: str = "") -> Obj:
+        """Somebody else's pod, which holds GPUs for a while."""
+        amounts = {"cpu": "1", "memory": "1Gi", GPU: str(gpus)}
+        spec: Obj = {
+            "restartPolicy": "Never", "tolerations": [{"operator": "Exists", "effect": "NoSchedule"}],
+            "containers": [{"name": "main", "image": "foreign/work:1", "resources": {"limits": amounts}}],
+        }  # fmt: skip
+        if node:
+            spec["nodeSelector"] = {"kubernetes.io/hostname": node}
+        metadata = {"name": name, "namespace": "foreign", "annotations": {"fake/seconds": str(seconds)}}
+        pod = defaulted(self.store, {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": spec})
+        return self.store.create("pods", with_spec(pod, priority=priority))
+
+    def gpus_in_use(self) -> int:
+        """GPUs that pods hold which are not over."""
+        return self.scheduler.gpus_in_use()
+
+    @property
+    def peak_gpus_in_use(self) -> int:
+        """The most that were in use at once."""
+        return self.scheduler.peak_gpus
+
+    def disrupt(self, kind: str, uid: str, back_after_s: float) -> None:
+        """Let a mishap of this kind happen to the pod of this uid (see mishaps.py), where it still runs."""
+        run = self.kubelets.run_of(uid)
+        pod = self.store.get("pods", run.namespace, run.name) if run is not None else None
+        if run is None or pod is None or is_over(pod) or is_leaving(pod):
+            return
+        name = run.machine.name
+        if kind in {"node_lost", "partition"}:
+            if run.machine.alive:
+                self.disruptions.lose_node(name, down=kind == "node_lost")
+                self._steps.after(back_after_s, self.disruptions.return_node, name)
+            return
         {
-            "kind": "Namespace",
-            "apiVersion": "v1",
-            "metadata": {"name": NAMESPACE, "labels": restricted},
-            "status": {"phase": "Active"},
-        },
-    )
-    claim = {"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "20Gi"}}}
-    store.create(
-        "persistentvolumeclaims",
-        {
-            "kind": "PersistentVolumeClaim",
-            "apiVersion": "v1",
-            "metadata": {"name": "autoresearch-data", "namespace": NAMESPACE},
-            "spec": claim,
-            "status": {"phase": "Bound"},
-        },
-    )
-    store.create(
-        "priorityclasses",
-        {
-            "kind": "PriorityClass",
-            "apiVersion": "scheduling.k8s.io/v1",
-            "metadata": {"name": "autoresearch-experiment"},
-            "value": -100,
-            "preemptionPolicy": "Never",
-        },
-    )
-    for name in dict.fromkeys(device.node for device in devices):
-        mine = [device for device in devices if device.node == name]
-        store.create("nodes", node(name, mine[0].cls, len(mine), store.now_text()))
+            "preemption": self.disruptions.preempt,
+            "eviction": self.disruptions.evict,
+            "pressure": self.disruptions.evict_for_pressure,
+            "disk": self.disruptions.evict_for_disk,
+            "deleted": self.disruptions.delete_as_somebody,
+        }[kind](pod)
 
+    # -- parts
 
-def node(name: str, cls: str, count: int, now: str) -> Json:
-    """A node with so many GPUs of a class, as NVIDIA's device plugin and feature discovery leave it."""
-    gpu = GPU_CLASSES[cls]
-    amounts = {
-        "cpu": str(16 * count),
-        "memory": f"{200 * count}Gi",
-        "ephemeral-storage": "3500Gi",
-        "pods": "110",
-        GPU: str(count),
-    }
-    labels = {
-        "kubernetes.io/hostname": name, "nvidia.com/gpu.product": PRODUCTS[cls], "nvidia.com/gpu.count": str(count),
-        "nvidia.com/gpu.memory": str(gpu.memory_mb), "nvidia.com/gpu.replicas": "1",
-        "nvidia.com/mig.strategy": "single",
-    }  # fmt: skip
-    ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastTransitionTime": now}
-    info = {"kubeletVersion": "v1.36.2"}
-    return {
-        "kind": "Node", "apiVersion": "v1", "metadata": {"name": name, "labels": labels},
-        "spec": {"taints": [{"key": GPU, "value": "present", "effect": "NoSchedule"}]},
-        "status": {"capacity": amounts, "allocatable": amounts, "conditions": [ready], "nodeInfo": info},
-    }  # fmt: skip
+    def _furnish(self) -> None:
+        """Create what an administrator would have created from deploy/, where it is not there."""
+        wanted: list[tuple[str, str, str, dict[str, Any]]] = [
+            (
+                "namespaces", "v1", "Namespace",
+                {"metadata": {"name": NAMESPACE, "labels": _RESTRICTED}, "status": {"phase": "Active"}},
+            ),
+            (
+                "priorityclasses", "scheduling.k8s.io/v1", "PriorityClass",
+                {"metadata": {"name": PRIORITY_CLASS}, "value": -100, "preemptionPolicy": "Never"},
+            ),
+            (
+                "persistentvolumeclaims", "v1", "PersistentVolumeClaim",
+                {
+                    "metadata": {"name": CLAIM, "namespace": NAMESPACE},
+                    "spec": {"accessModes": ["ReadOnlyMany"], "resources": {"requests": {"storage": "50Gi"}}},
+                    "status": {"phase": "Bound"},
+                },
+            ),
+        ]  # fmt: skip
+        for kind, version, word, body in wanted:
+            metadata = body["metadata"]
+            if self.store.get(kind, metadata.get("namespace", ""), metadata["name"]) is None:
+                self.store.create(kind, {"kind": word, "apiVersion": version, **body})
+
+    def _surrogate(self, pod: Obj, place: Place) -> Work:
+        job = (pod["metadata"].get("ownerReferences") or [pod["metadata"]])[0]
+        tries = self._tries[job["uid"]]
+        self._tries[job["uid"]] += 1
+        machine = self.machines[place.node]
+        return Surrogate(
+            self.store,
+            pod,
+            place,
+            machine,
+            self.world_of,
+            self._mishaps,
+            outside=self,
+            fate=f"+{tries}" if tries else "",
+        )
+
+    def world_of(self, seq_len: int, eval_tokens: int) -> World:
+        """The simulated world for attempts of this sequence length that score so many tokens."""
+        key = (seq_len, eval_tokens)
+        if key not in self._worlds:
+            physics = self._physics_of.setdefault(seq_len, self._physics(seq_len))
+            self._worlds[key] = World(
+                self._seed, self._devices, self._faults, physics, eval_tokens=eval_tokens, cluster_seed=self._lasting
+            )
+        return self._worlds[key]
+
+    def _held_back(self, pod: Obj) -> str:
+        """Why the simulated world lets no node take a pod; empty where it does."""
+        attempt = annotation(pod, _ATTEMPT)
+        if not attempt or not self._faults.unschedulable.rate:
+            return ""
+        ending = self.world_of(2_048, 1 << 20).unplaced(attempt, self.store.clock.now())
+        count = sum(1 for _ in self.machines)
+        return f"{count} Insufficient {GPU}" if ending is not None and ending.outcome == "unschedulable" else ""
+
+    def _await_outage(self, name: str, at: int, device: str, number: int) -> None:
+        spell = outages(self._lasting, device, self._faults).nth(number)
+        if spell.from_s < float("inf"):
+            machine = self.machines[name]
+            self._steps.at(spell.from_s, self.disruptions.lose_device, machine, at)
+            self._steps.at(spell.to_s, self.disruptions.return_device, machine, at)
+            self._steps.at(spell.to_s, self._await_outage, name, at, device, number + 1)

@@ -8,13 +8,15 @@ import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from sim.kubernetes_api.admission import Rule, check_job, forbidden, may, security
 from sim.kubernetes_api.faults import Fault, Faults
+from sim.kubernetes_api.logs import Logs, PodLog
+from sim.kubernetes_api.objects import FOREGROUND, ORPHAN
 from sim.kubernetes_api.schema import check
 from sim.kubernetes_api.selectors import Match, field_match, label_match
 from sim.kubernetes_api.status import Refused
@@ -60,19 +62,6 @@ class User(NamedTuple):
     until: float | None = None
 
 
-class Logs(Protocol):
-    """Where pods' logs are."""
-
-    def lines(self, uid: str) -> list[tuple[str, bytes]] | None:
-        """(time, line) so far; None where the pod's container never started."""
-
-    def ended(self, uid: str) -> bool:
-        """Whether no line can follow."""
-
-    async def more(self, uid: str, seen: int) -> None:
-        """Wait until there are more lines than those seen, or the log has ended."""
-
-
 class Asked(NamedTuple):
     """A request, taken apart."""
 
@@ -111,10 +100,8 @@ class Api:
         self._store, self._logs, self.users, self._now_s, self._own = store, logs, users, now_s, own
         self.faults = Faults()
         self.requests = 0
-        self.delete_pod: Callable[[Json, int], None] = _nothing
         self._closing = asyncio.Event()
         self._pages: dict[tuple[int, str, str, str], list[Json]] = {}
-        self.orphaned: dict[str, bool] = {}
 
     def close(self) -> None:
         """End every watch and log that is open."""
@@ -376,46 +363,61 @@ class Api:
 
     async def _log(self, asked: Asked, request: web.BaseRequest, *, cut: bool) -> web.StreamResponse:
         pod = self._there(asked)
-        uid, query = pod["metadata"]["uid"], request.query
-        if self._logs.lines(uid) is None:
+        query, log = request.query, self._logs.open(pod["metadata"]["uid"])
+        if log is None:
             text = f'container "trainer" in pod "{asked.name}" is waiting to start: ContainerCreating'
             raise Refused(400, "BadRequest", text)
+        if not log.reachable:
+            node = pod["spec"].get("nodeName", "")
+            text = f'Get "https://{node}:10250/containerLogs": dial tcp: connect: no route to host'
+            raise Refused(500, "InternalError", text)
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
-        timed = query.get("timestamps") == "true"
-        follow, since = query.get("follow") == "true", int(query.get("sinceSeconds") or 0)
-        lines = self._logs.lines(uid) or []
-        seen, first = 0, True
-        after = datetime.fromtimestamp(self._now_s() - since, UTC).isoformat() if since else ""
-        if tail := query.get("tailLines"):
-            seen = max(0, len(lines) - int(tail))
-        left = int(query.get("limitBytes") or 1 << 62)
         with contextlib.suppress(ConnectionError):
-            while not self._closing.is_set():
-                lines = self._logs.lines(uid) or []
-                chosen = [
-                    (time + b" " if timed else b"") + line + b"\n"
-                    for time, line in ((time.encode(), line) for time, line in lines[seen:] if time >= after)
-                ]
-                seen = len(lines)
-                data = b"".join(chosen)[:left]
-                left -= len(data)
-                if cut and data and not first:
-                    await response.write(data[: len(data) // 2])
-                    if request.transport is not None:
-                        request.transport.abort()
-                    return response
-                first = False
-                if data:
-                    await response.write(data)
-                if not follow or left <= 0 or self._logs.ended(uid):
-                    break
-                await self._more(uid, seen)
+            await self._print(response, log, query, request, cut=cut)
         return response
 
-    async def _more(self, uid: str, seen: int) -> None:
+    async def _print(
+        self,
+        response: web.StreamResponse,
+        log: PodLog,
+        query: Mapping[str, str],
+        request: web.BaseRequest,
+        *,
+        cut: bool,
+    ) -> None:
+        """Send a log's lines as they come. A cut one ends in the middle of the first line that is new."""
+        timed, follow = query.get("timestamps") == "true", query.get("follow") == "true"
+        since = int(query.get("sinceSeconds") or 0)
+        epoch_us = round(self._store.epoch_s * 1e6)
+        after_us = round((self._now_s() - since) * 1e6) - epoch_us if since else None
+        tail = query.get("tailLines")
+        seen, first = max(0, log.count - int(tail)) if tail else 0, True
+        left = int(query.get("limitBytes") or 1 << 62)
+        while not self._closing.is_set():
+            lines, seen = log.read(seen)
+            chosen = [
+                (_micro(epoch_us + at_us) + b" " if timed else b"") + line.encode() + b"\n"
+                for at_us, line in lines
+                if after_us is None or at_us >= after_us
+            ]
+            data = b"".join(chosen)[:left]
+            left -= len(data)
+            if cut and data and not first:
+                await response.write(data[: len(data) // 2])
+                if request.transport is not None:
+                    request.transport.abort()
+                return
+            first = False
+            if data:
+                await response.write(data)
+            if not follow or left <= 0 or log.ended:
+                return
+            await self._more(log, seen)
+
+    async def _more(self, log: PodLog, seen: int) -> None:
         closing = asyncio.ensure_future(self._closing.wait())
-        waiting = asyncio.ensure_future(self._logs.more(uid, seen))
+        waiting = asyncio.ensure_future(log.wait(seen))
         try:
             await asyncio.wait({closing, waiting}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -517,16 +519,23 @@ class Api:
 
     def _remove(self, kind: str, obj: Json, grace_s: int | None, policy: str) -> None:
         meta = obj["metadata"]
-        if kind != "pods":
-            self.orphaned[meta["uid"]] = policy == "Orphan"
-            self._store.remove(kind, meta.get("namespace", ""), meta["name"])
-            return
-        usual = int(obj["spec"].get("terminationGracePeriodSeconds", 30))
-        self.delete_pod(obj, usual if grace_s is None else grace_s)
+        place = (meta.get("namespace", ""), meta["name"])
+        finalizer = {"Foreground": FOREGROUND, "Orphan": ORPHAN}.get(policy)
+        if kind == "pods":
+            usual = int(obj["spec"].get("terminationGracePeriodSeconds", 30))
+            self._store.mark_deleted(kind, *place, usual if grace_s is None else grace_s)
+        elif kind == "jobs" and finalizer is not None:
+            finalizers = dict.fromkeys([*meta.get("finalizers", ()), finalizer])
+            self._store.change(kind, obj, metadata={**meta, "finalizers": [*finalizers]})
+            self._store.mark_deleted(kind, *place, 0)
+        else:
+            self._store.remove(kind, *place)
 
 
-def _nothing(_pod: Json, _grace_s: int) -> None:
-    """What deletes pods in a cluster without any."""
+def _micro(at_us: int) -> bytes:
+    """A UTC moment in microseconds as a log's timestamp."""
+    whole_s, part_us = divmod(at_us, 1_000_000)
+    return datetime.fromtimestamp(whole_s, UTC).strftime(f"%Y-%m-%dT%H:%M:%S.{part_us:06d}Z").encode()
 
 
 def _body(data: bytes, kind: Kind) -> Json:

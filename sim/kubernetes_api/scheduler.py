@@ -1,186 +1,316 @@
-"""The scheduler: gives pending pods a node that fits, in the order they came, or says why none does."""
+"""The scheduler: gives pending pods a node, by priority and age, and tells why it cannot."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
 
-from sim.kubernetes_api.admission import over
-from sim.kubernetes_api.cluster import GPU, World
+from sim.kubernetes_api import fit, pod_status
+from sim.kubernetes_api.objects import (
+    GPU,
+    TRACE,
+    Obj,
+    annotation,
+    is_leaving,
+    is_over,
+    name_of,
+    namespace_of,
+    quantity,
+    requests_of,
+    uid_of,
+    with_spec,
+    with_status,
+)  # fmt: skip
+from sim.kubernetes_api.pending import Steps
+from sim.kubernetes_api.recorder import Recorder
+from sim.kubernetes_api.store import Store
+from sim.kubernetes_api.timings import Timings
+from sim.kubernetes_api.volumes import missing_claim
 
-_PLACE_S: Final = 0.02
+BY: Final = "default-scheduler"
+_MOST_SHAPES: Final = 64
 
-Json = dict[str, Any]
+
+@dataclass
+class _Node:
+    """A node as the scheduler sees it: what pods of its cache take of it."""
+
+    obj: Obj
+    allocatable: dict[str, float]
+    used: dict[str, float] = field(default_factory=dict)
+    pods: dict[str, int] = field(default_factory=dict)  # uid -> priority
+
+    def lacks(self, requests: Iterable[tuple[str, float]]) -> str:
+        """The resource that there is not enough of."""
+        for name, amount in requests:
+            if self.used.get(name, 0.0) + amount > self.allocatable.get(name, 0.0) + 1e-9:
+                return name
+        return ""
+
+    def add(self, requests: Iterable[tuple[str, float]], sign: float) -> None:
+        """Count a pod's requests in (1.0) or out (-1.0)."""
+        for name, amount in requests:
+            self.used[name] = self.used.get(name, 0.0) + sign * amount
+
+
+@dataclass
+class _Pending:
+    """A pod without a node."""
+
+    namespace: str
+    name: str
+    uid: str
+    priority: int
+    number: int
+    shape: fit.Shape
+    said: str = ""
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return -self.priority, self.number
 
 
 class Scheduler:
-    """Keeps what each node has left, so that placing a pod looks at nodes and at no other pod.
+    """Pods of one shape wait in one line, so that an event costs a look at each line, not at each pod.
 
-    Args:
-        world: see there.
-        bound: called with a pod that has got its node.
+    `held_back` says of a pod why it is to stay pending, whatever is free; empty for none.
     """
 
-    def __init__(self, world: World, bound: Callable[[Json], None]) -> None:
-        self._world, self._bound = world, bound
-        self._pending: dict[tuple[str, str], None] = {}
-        self._used: Counter[str] = Counter()  # GPUs by node
-        self._holds: dict[str, tuple[str, int]] = {}  # a pod's uid to its node and GPUs
-        self._awake = False
-        self.peak = 0
-        world.store.subscribe(self._on_change)
+    def __init__(
+        self,
+        store: Store,
+        recorder: Recorder,
+        timings: Timings,
+        held_back: Callable[[Obj], str],
+        preempt: Callable[[Obj, Obj], None],
+    ) -> None:
+        self._store, self._recorder, self._timings = store, recorder, timings
+        self._held_back, self._preempt = held_back, preempt
+        self._steps = Steps(store.clock, "kube-scheduler")
+        self._nodes: dict[str, _Node] = {}
+        self._lines: dict[str, dict[str, _Pending]] = {}
+        self._fits: dict[str, dict[str, str]] = {}  # shape -> node -> obstacle
+        self._bound: dict[str, tuple[str, fit.Shape, tuple[str, str]]] = {}
+        self._pending: dict[str, _Pending] = {}
+        self._number = 0
+        self._due = False
+        self._news = False
+        self.peak_gpus = 0
+        for node in store.list("nodes"):
+            self._see_node("ADDED", node)
+        store.subscribe(self._see)
 
-    def in_use(self) -> int:
-        """GPUs that pods hold now."""
-        return sum(self._used.values())
+    def close(self) -> None:
+        """Place no more pods."""
+        self._steps.close()
 
-    def _on_change(self, kind: str, what: str, obj: Json) -> None:
+    def gpus_in_use(self) -> int:
+        """GPUs that pods hold which are not over."""
+        return round(sum(node.used.get(GPU, 0.0) for node in self._nodes.values()))
+
+    # -- what the store tells
+
+    def _see(self, kind: str, change: str, obj: Obj) -> None:
         if kind == "nodes":
-            self._wake()
-        if kind != "pods":
+            self._see_node(change, obj)
+        elif kind == "pods" and not annotation(obj, TRACE):
+            self._see_pod(change, obj)
+
+    def _see_node(self, change: str, obj: Obj) -> None:
+        name = name_of(obj)
+        for fits in self._fits.values():
+            fits.pop(name, None)
+        known = self._nodes.get(name)
+        if change == "DELETED":
+            self._nodes.pop(name, None)
+        else:
+            allocatable = {key: quantity(value) for key, value in obj["status"]["allocatable"].items()}
+            if known is None:
+                self._nodes[name] = _Node(obj, allocatable)
+            else:
+                known.obj, known.allocatable = obj, allocatable
+        self._news = True
+        self._soon()
+
+    def _see_pod(self, change: str, pod: Obj) -> None:
+        uid = uid_of(pod)
+        if change == "DELETED" or is_over(pod):
+            self._leave(uid)
+            self._unbind(uid)
+        elif pod["spec"].get("nodeName"):
+            self._leave(uid)
+            if uid not in self._bound:
+                self._bind_in_cache(uid, pod["spec"]["nodeName"], self._shape(pod), pod)
+        elif is_leaving(pod):
+            self._leave(uid)
+        elif uid not in self._pending and not pod["spec"].get("schedulingGates"):
+            self._number += 1
+            shape = self._shape(pod)
+            priority = int(pod["spec"].get("priority", 0))
+            one = _Pending(namespace_of(pod), name_of(pod), uid, priority, self._number, shape)
+            self._pending[uid] = one
+            self._lines.setdefault(shape.key, {})[uid] = one
+            self._soon(self._timings.bind_s)
+
+    def _shape(self, pod: Obj) -> fit.Shape:
+        return fit.shape_of(pod, requests_of(pod))
+
+    def _leave(self, uid: str) -> None:
+        one = self._pending.pop(uid, None)
+        if one is not None:
+            line = self._lines[one.shape.key]
+            del line[uid]
+            if not line:
+                del self._lines[one.shape.key]
+
+    def _bind_in_cache(self, uid: str, node_name: str, shape: fit.Shape, pod: Obj) -> None:
+        node = self._nodes.get(node_name)
+        if node is not None:
+            node.add(shape.requests.items(), 1.0)
+            node.pods[uid] = int(pod["spec"].get("priority", 0))
+            self._bound[uid] = (node_name, shape, (namespace_of(pod), name_of(pod)))
+            self.peak_gpus = max(self.peak_gpus, self.gpus_in_use())
+
+    def _unbind(self, uid: str) -> None:
+        if uid not in self._bound:
             return
-        key = (obj["metadata"]["namespace"], obj["metadata"]["name"])
-        if what == "DELETED" or over(obj):
-            self._pending.pop(key, None)
-            self._release(obj["metadata"]["uid"])
-        elif what == "ADDED" and not obj["spec"].get("nodeName"):
-            self._pending[key] = None
-            self._wake()
+        node_name, shape, _ = self._bound.pop(uid)
+        node = self._nodes.get(node_name)
+        if node is not None:
+            node.add(shape.requests.items(), -1.0)
+            node.pods.pop(uid, None)
+            self._soon()
 
-    def _release(self, uid: str) -> None:
-        held = self._holds.pop(uid, None)
-        if held is not None:
-            self._used[held[0]] -= held[1]
-            self._wake()
+    # -- placing
 
-    def _wake(self) -> None:
-        if not self._awake and self._pending:
-            self._awake = True
-            self._world.after(_PLACE_S, self._place_all)
+    def _soon(self, delay_s: float | None = None) -> None:
+        if self._pending and not self._due:
+            self._due = True
+            self._steps.after(self._timings.reschedule_s if delay_s is None else delay_s, self._round)
 
-    def _place_all(self) -> None:
-        self._awake = False
-        nodes = list(self._world.store.values("nodes").values())
-        free = {node["metadata"]["name"]: self._free(node) for node in nodes}
-        told: dict[str, str] = {}
-        for key in list(self._pending):
-            pod = self._world.store.get("pods", *key)
-            if pod is None or pod["metadata"].get("deletionTimestamp"):
-                self._pending.pop(key, None)
-                continue
-            kind = repr((pod["spec"].get("affinity"), pod["spec"].get("nodeSelector"), _gpus(pod)))
-            if kind in told:  # one just like it did not fit
-                self._refuse(pod, told[kind])
-                continue
-            chosen, why = self._choose(pod, nodes, free)
-            if chosen is None:
-                told[kind] = why
-                self._refuse(pod, why)
-            else:
-                free[chosen] -= _gpus(pod)
-                self._bind(pod, chosen)
+    def _round(self) -> None:
+        """Place what can be placed: line by line until its first pod does not fit, by rank across lines."""
+        self._due = False
+        for key in sorted(self._lines, key=lambda key: min(one.rank for one in self._lines[key].values())):
+            full = ""
+            for one in sorted(self._lines[key].values(), key=lambda one: one.rank):
+                if full and one.said and not self._news:
+                    break  # the rest of this line was told so already
+                full = self._try(one, full)
+        self._news = False
 
-    def _free(self, node: Json) -> int:
-        return int(node["status"]["allocatable"].get(GPU, 0)) - self._used[node["metadata"]["name"]]
+    def _try(self, one: _Pending, full: str) -> str:
+        """Place a pod, or tell why not; returns why pods of its shape cannot be placed now, or nothing."""
+        pod = self._store.get("pods", one.namespace, one.name)
+        if pod is None or uid_of(pod) != one.uid:
+            return full
+        held = self._held_back(pod) or missing_claim(self._store, pod)
+        if held:
+            total = len(self._nodes)
+            self._tell(one, pod, held if "not found" in held else f"0/{total} nodes are available: {held}.")
+            return full
+        if not full:
+            node = self._best(one.shape)
+            if node is not None:
+                self._place(one, pod, node)
+                return ""
+            full = self._why(one)
+        self._tell(one, pod, full)
+        if one.priority > 0 or any(one.priority > least for least in self._least_priorities()):
+            self._make_room(one, pod)
+        return full
 
-    def _choose(self, pod: Json, nodes: list[Json], free: dict[str, int]) -> tuple[str | None, str]:
-        """A node for a pod, the emptiest first; or why there is none, as the real scheduler words it."""
-        reasons: Counter[str] = Counter()
-        fitting: list[tuple[int, str]] = []
-        for node in nodes:
-            name = node["metadata"]["name"]
-            why = _unfit(pod, node)
-            if why:
-                reasons[why] += 1
-            elif free[name] < _gpus(pod):
-                reasons[f"Insufficient {GPU}"] += 1
-            else:
-                fitting.append((-free[name], name))
-        if fitting:
-            return min(fitting)[1], ""
-        parts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        none = f"preemption: 0/{len(nodes)} nodes are available: {len(nodes)} Preemption is not helpful for scheduling."
-        return None, f"0/{len(nodes)} nodes are available: {parts}. {none}"
+    def _obstacles(self, shape: fit.Shape) -> dict[str, str]:
+        found = self._fits.pop(shape.key, {})
+        self._fits[shape.key] = found  # to the end: the shape asked for least recently stands first
+        if len(self._fits) > _MOST_SHAPES:
+            del self._fits[next(iter(self._fits))]
+        for name, node in self._nodes.items():
+            if name not in found:
+                found[name] = fit.obstacle(shape, node.obj)
+        return found
 
-    def _bind(self, pod: Json, node: str) -> None:
-        meta = pod["metadata"]
-        self._pending.pop((meta["namespace"], meta["name"]), None)
-        self._used[node] += _gpus(pod)
-        self._holds[meta["uid"]] = (node, _gpus(pod))
-        self.peak = max(self.peak, self.in_use())
-        conditions = self._world.condition(pod, "PodScheduled", "True")
-        bound = self._world.store.change(
-            "pods",
-            pod,
-            spec={**pod["spec"], "nodeName": node},
-            status={**(pod.get("status") or {}), "conditions": conditions},
-        )
-        if bound is not None:
-            self._world.event(
-                pod,
-                "Pod",
-                "Scheduled",
-                f"Successfully assigned {meta['namespace']}/{meta['name']} to {node}",
-                "default-scheduler",
+    def _best(self, shape: fit.Shape) -> _Node | None:
+        """The node with most free GPUs of those that fit, so that work is spread; the first by name of equals."""
+        best: _Node | None = None
+        most = -1.0
+        for name, why in self._obstacles(shape).items():
+            node = self._nodes[name]
+            free = node.allocatable.get(GPU, 0.0) - node.used.get(GPU, 0.0)
+            if not why and free > most and not node.lacks(shape.requests.items()):
+                best, most = node, free
+        return best
+
+    def _place(self, one: _Pending, pod: Obj, node: _Node) -> None:
+        now, name = self._store.now_text(), name_of(node.obj)
+        self._leave(one.uid)
+        self._bind_in_cache(one.uid, name, one.shape, pod)
+        bound = self._store.update("pods", pod_status.scheduled(with_spec(pod, nodeName=name), now))
+        said = f"Successfully assigned {one.namespace}/{one.name} to {name}"
+        self._recorder.say(bound, "Scheduled", said, by=BY)
+
+    def _why(self, one: _Pending) -> str:
+        reasons, helps = [], []
+        for name, why in self._obstacles(one.shape).items():
+            node = self._nodes[name]
+            lacks = "" if why else node.lacks(one.shape.requests.items())
+            reasons.append(why or f"Insufficient {lacks}")
+            too_small = lacks and one.shape.requests[lacks] > node.allocatable.get(lacks, 0.0)
+            never = bool(why) or bool(too_small)
+            helps.append(
+                "Preemption is not helpful for scheduling" if never else "No preemption victims found for incoming pod"
             )
-            self._bound(bound)
-
-    def _refuse(self, pod: Json, why: str) -> None:
-        known: Json = next(
-            (one for one in (pod.get("status") or {}).get("conditions") or () if one["type"] == "PodScheduled"), {}
+        total = len(self._nodes)
+        return (
+            f"0/{total} nodes are available: {fit.summary(reasons)}. no new claims to deallocate, "
+            f"preemption: 0/{total} nodes are available: {fit.summary(helps)}."
         )
-        if known.get("message") == why:
+
+    def _tell(self, one: _Pending, pod: Obj, message: str) -> None:
+        if one.said == message:
             return
-        conditions = self._world.condition(pod, "PodScheduled", "False", "Unschedulable", why)
-        self._world.store.change("pods", pod, status={**(pod.get("status") or {}), "conditions": conditions})
-        self._world.event(pod, "Pod", "FailedScheduling", why, "default-scheduler")
+        one.said = message
+        told = self._store.update("pods", pod_status.unschedulable(pod, self._store.now_text(), message))
+        self._recorder.say(told, "FailedScheduling", message, by=BY, warning=True)
 
+    # -- preemption
 
-def _gpus(pod: Json) -> int:
-    return sum(int(((one.get("resources") or {}).get("limits") or {}).get(GPU, 0)) for one in pod["spec"]["containers"])
+    def _least_priorities(self) -> Iterable[int]:
+        return (min(node.pods.values()) for node in self._nodes.values() if node.pods)
 
+    def _make_room(self, one: _Pending, pod: Obj) -> None:
+        """Take the places of as few pods of lower priority as it needs, on the first node where that helps."""
+        if pod["spec"].get("preemptionPolicy") == "Never" or pod["status"].get("nominatedNodeName"):
+            return
+        for name, why in sorted(self._obstacles(one.shape).items()):
+            if why:
+                continue
+            victims = self._victims(self._nodes[name], one)
+            if victims:
+                current = self._store.get("pods", one.namespace, one.name) or pod
+                self._store.update("pods", with_status(current, nominatedNodeName=name))
+                for victim in victims:
+                    self._preempt(victim, pod)
+                return
 
-def _unfit(pod: Json, node: Json) -> str:
-    """Why a node can never take a pod as it stands; empty where it could, had it room."""
-    spec, labels = pod["spec"], node["metadata"].get("labels") or {}
-    wants = any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items())
-    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    )
-    if affinity and not any(_matches(term, labels) for term in affinity.get("nodeSelectorTerms") or ()):
-        wants = True
-    if wants:
-        return "node(s) didn't match Pod's node affinity/selector"
-    if node["spec"].get("unschedulable"):
-        return "node(s) were unschedulable"
-    for taint in node["spec"].get("taints") or ():
-        if taint["effect"] != "PreferNoSchedule" and not any(
-            _tolerates(one, taint) for one in spec.get("tolerations") or ()
-        ):
-            return f"node(s) had untolerated taint(s) {{{taint['key']}: {taint.get('value', '')}}}"
-    return ""
-
-
-def _matches(term: Json, labels: dict[str, str]) -> bool:
-    for wanted in term.get("matchExpressions") or ():
-        value, values = labels.get(wanted["key"]), wanted.get("values") or []
-        good = {
-            "In": value in values,
-            "NotIn": value not in values,
-            "Exists": value is not None,
-            "DoesNotExist": value is None,
-            "Gt": value is not None and value.isdecimal() and int(value) > int(values[0]) if values else False,
-            "Lt": value is not None and value.isdecimal() and int(value) < int(values[0]) if values else False,
-        }[wanted["operator"]]
-        if not good:
-            return False
-    return True
-
-
-def _tolerates(toleration: Json, taint: Json) -> bool:
-    if toleration.get("effect") not in (None, "", taint["effect"]):
-        return False
-    if toleration.get("operator", "Equal") == "Exists":
-        return toleration.get("key") in (None, "", taint["key"])
-    return bool(toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""))
+    def _victims(self, node: _Node, one: _Pending) -> list[Obj]:
+        chosen: list[Obj] = []
+        freed: dict[str, float] = {}
+        for uid in sorted(node.pods, key=lambda uid: (node.pods[uid], uid)):
+            if node.pods[uid] >= one.priority:
+                break
+            _, shape, where = self._bound[uid]
+            victim = self._store.get("pods", *where)
+            if victim is not None:
+                chosen.append(victim)
+            for name, amount in shape.requests.items():
+                freed[name] = freed.get(name, 0.0) + amount
+            short = [
+                name
+                for name, amount in one.shape.requests.items()
+                if node.used.get(name, 0.0) - freed.get(name, 0.0) + amount > node.allocatable.get(name, 0.0) + 1e-9
+            ]
+            if not short:
+                return [pod for pod in chosen if not is_leaving(pod)]
+        return []

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,16 +14,13 @@ import yaml
 from aiohttp import web
 
 from core.clock import Clock
-from core.executor import Device
-from sim.kubernetes_api.cluster import NAMESPACE, World, furnish
+from sim.faults import Faults, preset
+from sim.kubernetes_api.admission import admit_pod
+from sim.kubernetes_api.cluster import NAMESPACE, Cluster
 from sim.kubernetes_api.faults import Fault
 from sim.kubernetes_api.http import MOST_BODY_BYTES, Api, User
-from sim.kubernetes_api.jobs import JobController
-from sim.kubernetes_api.kubelet import Container, Kubelet
-from sim.kubernetes_api.scheduler import Scheduler
 from sim.kubernetes_api.store import Store
-from sim.kubernetes_api.surrogate import Surrogate
-from sim.world.world import World as Course
+from sim.mix import Mix
 
 TOKEN: Final = "simulated"  # noqa: S105  it opens nothing but a simulation
 
@@ -37,38 +32,30 @@ class ApiServer:
 
     Args:
         clock: the cluster's time.
-        devices: its GPUs, as sim.mix names them.
-        course: what becomes of attempts; None where no pod is ever to run.
-        seed: of the cluster's own chance.
-        rates: of sim.kubernetes_api.surrogate.KINDS.
+        mix: its GPUs.
+        faults: of the simulated world; none by default.
+        seed: of the world and of the cluster's own chance.
         epoch_s: the UTC second at which the clock is 0.
-        status_s: how long a Job takes to say what became of its pod.
+        cluster: more of what sim.kubernetes_api.cluster.Cluster takes.
     """
 
     def __init__(
         self,
         clock: Clock,
-        devices: Sequence[Device],
-        course: Course | None,
+        mix: Mix,
+        faults: Faults | None = None,
         *,
         seed: int = 0,
-        rates: Mapping[str, float] | None = None,
         epoch_s: float = 0.0,
-        status_s: float = 1.0,
+        **cluster: Any,
     ) -> None:
-        self.clock, self._course, self._rates = clock, course, dict(rates or {})
-        self._epoch_s = epoch_s
+        self.clock = clock
         self.store = Store(clock, epoch_s)
-        self.world = World(self.store, clock, seed)
-        self._tries: Counter[str] = Counter()
-        furnish(self.store, devices)
-        self.kubelet = Kubelet(self.world, self._container)
-        self.scheduler = Scheduler(self.world, self.kubelet.bound)
+        faults = preset("none") if faults is None else faults
+        self.cluster = Cluster(self.store, mix, faults, seed, admit=admit_pod, **cluster)
+        self.cluster.open()
         self.users: dict[str, User] = {TOKEN: User("researcher")}
-        self.api = Api(self.store, self.world.logs, self.users, lambda: epoch_s + clock.touch(), self._own)
-        self.api.delete_pod = self.kubelet.delete
-        self.jobs = JobController(self.world, self.kubelet.delete, self.api.orphaned, status_s=status_s)
-        self.store.subscribe(self._forget_slots)
+        self.api = Api(self.store, self.cluster.logs, self.users, lambda: epoch_s + clock.touch(), self._own)
         self._runner: web.ServerRunner | None = None
         self._site: web.TCPSite | None = None
         self.port = 0
@@ -86,6 +73,7 @@ class ApiServer:
 
     async def close(self) -> None:
         """Stop listening, and end what is open."""
+        self.cluster.close()
         self.api.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -123,17 +111,6 @@ class ApiServer:
         await self._site.start()
         self.port = self._site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
 
-    def _container(self, kubelet: Kubelet, pod: Json) -> Container:
-        if self._course is None:
-            raise AssertionError("this cluster runs no pods")
-        job = str((pod["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-name"))
-        self._tries[job] += 1
-        return Surrogate(self.world, self._course, self._rates, kubelet, pod, self._tries[job] - 1)
-
-    def _forget_slots(self, kind: str, what: str, obj: Json) -> None:
-        if kind == "pods" and (what == "DELETED" or (obj.get("status") or {}).get("phase") in ("Succeeded", "Failed")):
-            self.world.slots.get((obj.get("spec") or {}).get("nodeName", ""), {}).pop(obj["metadata"]["uid"], None)
-
     async def _own(self, path: str, body: Json) -> Json:
         """Requests to the simulation itself."""
         if path == "/sim/speed":
@@ -147,12 +124,12 @@ class ApiServer:
         elif path == "/sim/over":
             self.over = True
         elif path == "/sim/node":
-            (self.kubelet.lose_node if body["lost"] else self.kubelet.return_node)(str(body["name"]))
+            (self.cluster.lose_node if body["lost"] else self.cluster.return_node)(str(body["name"]))
         return {
             "now_s": self.clock.touch(),
             "requests": self.api.requests,
-            "gpus_in_use": self.scheduler.in_use(),
-            "gpus_peak": self.scheduler.peak,
+            "gpus_in_use": self.cluster.gpus_in_use(),
+            "gpus_peak": self.cluster.peak_gpus_in_use,
             "faults_met": self.api.faults.met,
         }
 

@@ -36,7 +36,7 @@ class Store:
     """
 
     def __init__(self, clock: Clock, epoch_s: float) -> None:
-        self._clock, self._epoch_s = clock, epoch_s
+        self.clock, self.epoch_s = clock, epoch_s
         self._objects: dict[str, dict[tuple[str, str], Json]] = {}
         self._history: deque[Past] = deque()
         self._listeners: list[Change] = []
@@ -53,7 +53,7 @@ class Store:
 
     def now_text(self, *, micro: bool = False) -> str:
         """The present moment as Kubernetes writes it."""
-        at = datetime.fromtimestamp(self._epoch_s + self._clock.touch(), UTC)
+        at = datetime.fromtimestamp(self.epoch_s + self.clock.touch(), UTC)
         return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if micro else at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     # -- objects
@@ -109,7 +109,7 @@ class Store:
         meta = known["metadata"]
         if meta.get("deletionTimestamp") and meta.get("deletionGracePeriodSeconds", 0) <= grace_s:
             return known
-        at = datetime.fromtimestamp(self._epoch_s + self._clock.touch() + grace_s, UTC)
+        at = datetime.fromtimestamp(self.epoch_s + self.clock.touch() + grace_s, UTC)
         marks = {"deletionTimestamp": at.strftime("%Y-%m-%dT%H:%M:%SZ"), "deletionGracePeriodSeconds": grace_s}
         return self.update(kind, {**known, "metadata": {**meta, **marks}})
 

@@ -78,7 +78,7 @@ class World:
         """The whole course of an attempt; the same whenever it is asked for, and whatever was asked before."""
         node = self._nodes[spec.device]
         outlook = self._outlooks.of(spec.revision, spec.source, GPU_CLASSES[spec.device_class], spec.budget_s)
-        unplaced = self._unplaced(spec)
+        unplaced = self.unplaced(spec.attempt, spec.intent_t_s)
         start_s = self._start_s(spec, node) if unplaced is None else unplaced.t_s
         train_from_s = round(start_s + self._startup_s(spec, outlook), 3)
         speed = node.speed * (THROTTLED_SPEED if node.throttled.covers(train_from_s) else 1.0)
@@ -110,7 +110,7 @@ class World:
     def _start_s(self, spec: AttemptSpec, node: Node) -> float:
         """When the attempt is placed, and its node has the image."""
         wait_s = self._between(_PLACING_S, "placing", spec.attempt)
-        if self._befalls("slow_pending", spec):
+        if self._befalls("slow_pending", spec.attempt):
             wait_s -= _SLOW_PENDING_MEAN_S * math.log(self._fault_draw("slow_pending", "wait", spec.attempt))
         return round(max(spec.intent_t_s, node.ready_s) + wait_s, 3)
 
@@ -119,6 +119,10 @@ class World:
         if outlook.forecast is None:
             return self._between(_READ_S, "reading", spec.attempt)
         return outlook.forecast.startup_s * math.exp(_STARTUP_SD * self._normal("startup", spec.attempt))
+
+    def image_ready_s(self, device: str) -> float:
+        """The session second from which a device's node has the image."""
+        return self._nodes[device].ready_s
 
     def _own_end(
         self, spec: AttemptSpec, outlook: Outlook, start_s: float, train_from_s: float, train_s: float
@@ -152,13 +156,13 @@ class World:
 
     # -- what goes wrong
 
-    def _unplaced(self, spec: AttemptSpec) -> Ending | None:
-        """How the attempt ends if it never gets to start."""
+    def unplaced(self, attempt: str, intent_t_s: float) -> Ending | None:
+        """How an attempt that was ordered at this second ends, if it never gets to start."""
         for outcome, reason in _UNPLACED:
-            if self._befalls(outcome, spec):
+            if self._befalls(outcome, attempt):
                 least_s, most_s = _GIVEN_UP_S
-                after_s = least_s + (most_s - least_s) * self._fault_draw(outcome, "after", spec.attempt)
-                return Ending(round(spec.intent_t_s + after_s, 3), outcome, reason)
+                after_s = least_s + (most_s - least_s) * self._fault_draw(outcome, "after", attempt)
+                return Ending(round(intent_t_s + after_s, 3), outcome, reason)
         return None
 
     def _mishaps(
@@ -170,13 +174,13 @@ class World:
             share = -math.log(self._fault_draw("preemption", "when", spec.attempt))
             t_s = start_s + share * 3_600.0 / self._faults.preemption.rate
             yield Ending(round(t_s, 3), "preempted", "evicted for somebody with a higher priority")
-        if self._befalls("infrastructure", spec):
+        if self._befalls("infrastructure", spec.attempt):
             share = self._fault_draw("infrastructure", "when", spec.attempt)
             which = int(self._fault_draw("infrastructure", "what", spec.attempt) * len(_INFRASTRUCTURE))
             t_s = start_s + share * (own.t_s - start_s)
             yield Ending(round(t_s, 3), "infrastructure", _INFRASTRUCTURE[which])
         for outcome, reason in _OWN_FLAKES:
-            if self._befalls(outcome, spec):
+            if self._befalls(outcome, spec.attempt):
                 share = self._fault_draw(outcome, "when", spec.attempt)
                 step = math.ceil(share * outlook.forecast.steps) if outlook.forecast is not None else 1
                 yield Ending(round(train_from_s + share * spec.budget_s, 3), outcome, reason.format(step=step))
@@ -193,10 +197,10 @@ class World:
         least_s, most_s = bounds_s
         return least_s + (most_s - least_s) * self._uniform(*key)
 
-    def _befalls(self, kind: str, spec: AttemptSpec) -> bool:
+    def _befalls(self, kind: str, attempt: str) -> bool:
         """Whether a fault that befalls a share of attempts befalls this one."""
         fault: Fault = getattr(self._faults, kind)
-        return bool(fault.rate) and self._fault_draw(kind, "whether", spec.attempt) < fault.rate
+        return bool(fault.rate) and self._fault_draw(kind, "whether", attempt) < fault.rate
 
     def _fault_draw(self, kind: str, what: str, attempt: str) -> float:
         """A number in (0, 1) that the seed of this kind of fault moves, and that of no other."""

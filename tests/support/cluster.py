@@ -116,6 +116,9 @@ class HeapClock:
     def now(self) -> float:
         return self.now_s
 
+    def touch(self) -> float:
+        return self.now_s
+
     def call_at(self, t_s: float, key: Key, fn: Callable[..., object], *args: Any) -> None:
         heapq.heappush(self._heap, (max(self.now_s, t_s), key, next(self._tickets), fn, args))
 

@@ -14,7 +14,7 @@ from core.control import Request
 from core.engine import recorder
 from core.engine.convert import event_of
 from core.engine.server import ControlServer
-from core.events import BASELINE, Command, ConfirmRequested, ExecutorNotice, RunFinished, RunWaiting, decode
+from core.events import BASELINE, Command, ConfirmRequested, ExecutorNotice, LimitHit, RunFinished, RunWaiting, decode
 from core.executor import AttemptSpec, ExecutorError, Finished, Notice, Progress, Started, Waiting
 from core.journal import Journal, JournalDamaged, line_of, scan
 from core.journal.format import segment_path
@@ -441,3 +441,26 @@ async def test_a_notice_of_an_engine_that_is_gone_is_over_unless_the_next_one_sa
 
     state = await run_to_end(engine_on(tmp_path, ScriptedExecutor(noisy, external=True), Script(research)))
     assert state.now.notice is None
+
+
+async def test_runs_that_the_world_failed_go_on_beyond_the_limit_of_runs_and_no_other_begins(tmp_path):
+    """Their devices may be given to others meanwhile: those must not be new runs."""
+
+    def failing(spec: AttemptSpec) -> Finished:
+        return scored(2.0 + spec.seed % 7 / 100) if spec.attempt.endswith(".2") else Finished("preempted", reason="x")
+
+    async def research(bench):
+        proposed = 0
+        while True:
+            await bench.wait(queue_below=4)
+            proposed += 1
+            await bench.propose([deeper(proposed + 2)], call=f"c{proposed}", rationale="")
+
+    devices = {"a0": "H100", "a1": "H100", "b0": "H200"}
+    state = await run_to_end(
+        engine_on(tmp_path, ScriptedExecutor(failing, devices), Script(research), first=started(runs=11))
+    )
+    assert state.now.counts.started == 11
+    assert state.now.counts.finished == 11
+    hits = [event for event in events_in(tmp_path) if isinstance(event, LimitHit)]
+    assert [hit.cleared for hit in hits] == [False], "a limit that comes and goes tells nobody anything"

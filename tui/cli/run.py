@@ -87,7 +87,7 @@ from tui.cli.options import Amount, Count, has_screen, plain_option, screen_opti
 @click.option(
     "--faults", help="With sim: default, none, harsh, or rates such as preemption=0.1,device_loss=0.02,seed=7."
 )
-@click.option("--kube-faults", hidden=True, help="Faults of simulated pods: 2% of each kind, or drained=0.1,...")
+@click.option("--kube-faults", hidden=True, help="Faults of simulated pods: 2% of each kind, or eviction=0.1,...")
 @kube_options
 @click.option("--detach", is_flag=True, help="Start it and return at once.")
 @plain_option
