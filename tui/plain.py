@@ -55,14 +55,14 @@ def follow(folder: SessionFolder, *, started_here: bool) -> int:
 
 def _follow(folder: SessionFolder, state: SessionState) -> None:
     tail = Tail(folder.journal_dir)
-    told = _told(state)
+    told, held = _told(state), set[tuple[str, str]]()
     while True:
         alive = folder.engine_alive()
         batch = tail.read()
         for event, _ in batch:
             apply(state, event)
             if not _is_copied(state, event):
-                for line in (*_held(event), *_news(state, *told)):
+                for line in (*_held(event, held), *_news(state, *told)):
                     _say(line)
             forget_texts(state, event)
             told = _told(state)
@@ -96,9 +96,10 @@ def _news(state: SessionState, runs: int, verdicts: int, said: int) -> Iterator[
             yield line
 
 
-def _held(event: AnyEvent | UnknownEvent) -> Iterator[str]:
-    """A line for a run that does not start before somebody mends something."""
-    if isinstance(event, RunWaiting) and event.held:
+def _held(event: AnyEvent | UnknownEvent, known: set[tuple[str, str]]) -> Iterator[str]:
+    """A line for a run that does not start before somebody mends something: once, however often it is tried again."""
+    if isinstance(event, RunWaiting) and event.held and (event.attempt, event.reason) not in known:
+        known.add((event.attempt, event.reason))
         yield f"{clock(event.t):>8}  {clean(event.run)} is held: {clean(event.reason)}"
 
 

@@ -11,6 +11,7 @@ from core.events import DeviceLost, DeviceSeen, ExecutorNotice, RunFinished, Run
 from core.summary import summarise
 from tests.support.runs import Session
 from tui.palette import Role
+from tui.plain import _held
 from tui.view.detail import detail_view
 from tui.view.device_groups import group_words, groups_of
 from tui.view.device_lines import device_line, fields_for, tile_lines
@@ -137,3 +138,14 @@ def test_a_long_name_keeps_what_tells_it_apart(name, short):
 @given(st.text(st.sampled_from("ab-./9é漢"), max_size=30), st.integers(0, 20), st.sampled_from(("…", "...")))
 def test_a_short_name_always_fits(name, width, ellipsis):
     assert cell_len(short_name(name, width, ellipsis)) <= width
+
+
+def test_a_header_names_a_cluster_and_the_plain_lines_say_once_that_a_run_is_held(session):
+    assert session.state.now.started is not None
+    session.state.now.started.executor = "kubernetes"
+    assert "kubernetes" in status_words(session)
+    known: set[tuple[str, str]] = set()
+    event = RunWaiting(run="r2", attempt="r2.1", seq=1, reason="no node\x1b[31m fits", held=True, n=1, t=125.0)
+    assert list(_held(event, known)) == ["    2:05  r2 is held: no node fits"]
+    assert list(_held(event, known)) == []
+    assert list(_held(RunWaiting(run="r1", attempt="r1.1", seq=1, reason="queued"), known)) == []

@@ -34,6 +34,8 @@ def status_pieces(summary: Summary, mode: Mode, problem: str = "") -> tuple[Piec
         pieces.append(Piece("journal damaged", Role.FAILED, 0))
     pieces += [Piece(word, Role.FAILED, 0) for word in _warnings(summary)]
     pieces += _cluster_pieces(summary)
+    if summary.executor not in ("", "local", "sim"):
+        pieces.append(Piece(clean(summary.executor), Role.TEXT, 8))
     if summary.phase is not None and summary.state not in ("ended", "failed"):
         pieces.append(Piece(f"{clean(summary.phase.name)} phase", Role.CONFIRMED, 6))
     pieces += _model_pieces(summary)
