@@ -22,7 +22,7 @@ from core.executor import (
     Started,
     Waiting,
 )
-from executors.kubernetes import names
+from executors.kubernetes import names, tasks
 from executors.kubernetes.attempts import FINISHED, LIFE, STARTED, Attempt, Json
 from executors.kubernetes.classify import classify_pods
 from executors.kubernetes.client import KubeError
@@ -386,7 +386,7 @@ class KubernetesExecutor:
             return
         name, path = pod["metadata"]["name"], self._log_path(attempt.spec.attempt)
         follower = Follower(self._link.cluster, self._clock, name, path, lambda line: self._take_line(attempt, line))
-        task = asyncio.ensure_future(self._followed(attempt, follower))
+        task = tasks.begin(self._followed(attempt, follower))
         self._follows[attempt.spec.attempt] = task
         task.add_done_callback(lambda _: self._follows.pop(attempt.spec.attempt, None))
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from core.clock import Clock
+from executors.kubernetes import tasks
 from executors.kubernetes.client import Cluster, KubeError
 
 LINGERS_S: Final = 60.0
@@ -56,7 +57,7 @@ class Janitor:
 
     def do(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something in the background, until it is done."""
-        task = asyncio.ensure_future(self._guarded(work))
+        task = tasks.begin(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from core.executor import Device, Emit, ExecutorConfig, ExecutorError
 from core.registry import cluster_factory
-from executors.kubernetes import names
+from executors.kubernetes import names, tasks
 from executors.kubernetes.access import Access
 from executors.kubernetes.attempts import Json
 from executors.kubernetes.client import Cluster, KubeError
@@ -67,7 +67,7 @@ class Link:
         try:
             await self._watch()
             if self._settings.endpoint:
-                self._tasks.append(asyncio.ensure_future(self._keep_pace()))
+                self._tasks.append(tasks.begin(self._keep_pace()))
             return await self._find_devices()
         except BaseException:
             await self.close()
@@ -141,7 +141,7 @@ class Link:
             self._reflectors[kind] = Reflector(
                 self.cluster, kind, labels, self._changed(kind), functools.partial(self._state, kind)
             )
-            self._tasks.append(asyncio.ensure_future(self._reflectors[kind].run()))
+            self._tasks.append(tasks.begin(self._reflectors[kind].run()))
         for kind in ("jobs", "pods", "events"):
             await self._synced(kind)
         self._nodes_seen = await self._reflectors["nodes"].synced()

@@ -24,7 +24,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 @contextlib.asynccontextmanager
 async def simulated(folder: Path) -> AsyncIterator[tuple[ApiServer, Cluster]]:
     """The simulated API server in this process, with nothing that runs pods, and a client of it."""
-    server = ApiServer(RealClock(), [], None)
+    server = ApiServer(RealClock(), {})
     await server.open()
     cluster = await Cluster.connect(Access.resolve(str(server.kubeconfig(folder / "kubeconfig"))), submit_per_s=1000.0)
     try:

@@ -72,7 +72,7 @@ def test_a_canary_says_what_it_finds():
     kube.store.create("jobs", body)
     kube.wait(lambda: kube.has("canary", "Complete"))
     ended = kube.pod("canary")["status"]["containerStatuses"][0]["state"]["terminated"]
-    assert json.loads(ended["message"])["canary"]["gpu"] == "NVIDIA H200"
+    assert json.loads(ended["message"])["found"]["gpu"] == "NVIDIA H200 (simulated)"
 
 
 def test_every_simulated_class_is_recognised_by_its_product_label():
