@@ -167,8 +167,10 @@ class Sandbox:
         tmp = "/tmp" if self._bwrap is not None else str(self.attempt / "tmp")  # noqa: S108 - the private one
         on_gpu = self._device["kind"] == "cuda"
         threads = {} if on_gpu else CPU_ENVIRONMENT
+        kept = {"TORCHINDUCTOR_CACHE_DIR": f"{CACHE}/inductor", "TRITON_CACHE_DIR": f"{CACHE}/triton"}
         return environment(
             threads
+            | (kept if Path(CACHE).is_dir() else {})
             | {
                 "HOME": tmp,
                 "TMPDIR": tmp,

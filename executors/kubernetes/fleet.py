@@ -18,8 +18,8 @@ from executors.kubernetes.nodes import NodeDevices
 STRIKES: Final = 2
 STRIKES_SHARE: Final = 0.25
 WINDOW_S: Final = 600.0
-"""Runs keep away from a node where so many, and such a share, of the attempts that ended there lately failed by its fault:
-a sick GPU fails one attempt after the other at once, while a healthy node of eight meets a fault now and then.
+"""Runs keep away from a node where so many, and such a share, of the attempts that ended there lately failed by its
+fault: a sick GPU fails one attempt after the other at once, a healthy node of eight meets a fault now and then.
 """
 QUARANTINE_S: Final = 900.0
 """How long, in session seconds: a node that is mended serves again without anybody telling us."""

@@ -78,6 +78,9 @@ def job(
     meta["annotations"] |= settings.annotations | {names.ATTEMPT: spec.attempt}
     template_meta = {"labels": dict(meta["labels"]), "annotations": dict(meta["annotations"])}
     pod = _pod(name, settings, sample, code)
+    for mount in pod["containers"][0]["volumeMounts"]:
+        if mount["name"] == "cache":  # what one session compiles for one product is for nobody else
+            mount["subPath"] = f"{names.run8(session)}/{spec.device_class or 'any'}"
     pod["activeDeadlineSeconds"] = int(settings.startup_s + wall_s + settings.grace_s)
     body: Json = {
         "apiVersion": "batch/v1",
