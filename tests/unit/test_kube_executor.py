@@ -328,3 +328,13 @@ def test_what_no_session_can_begin_with_is_one_sentence(tmp_path, change, senten
             await stage.another()
 
     play(tmp_path, scene)
+
+
+def test_an_old_server_is_refused_with_its_version(tmp_path, monkeypatch):
+    monkeypatch.setattr("sim.kubernetes_api.http.VERSION", "v1.30.4+k3s1")
+
+    async def scene(stage: Stage) -> None:
+        with pytest.raises(ExecutorError, match=r"v1\.30\.4\+k3s1.*1\.31"):
+            await stage.open()
+
+    play(tmp_path, scene)
