@@ -70,6 +70,7 @@ async def seen_ms(clock: VirtualClock, folder: Path, runs: int = 64) -> tuple[fl
     await server.open()
     began: dict[str, float] = {}
     seen: dict[str, float] = {}
+    all_seen = asyncio.Event()
 
     def on_change(kind: str, _what: str, obj: dict) -> None:
         if kind == "pods" and (obj.get("status") or {}).get("phase") == "Running":
@@ -79,6 +80,8 @@ async def seen_ms(clock: VirtualClock, folder: Path, runs: int = 64) -> tuple[fl
         for event in events:
             if isinstance(event.payload, Started):
                 seen.setdefault(event.subject, time.perf_counter())
+        if len(seen) == runs:
+            all_seen.set()
 
     server.store.subscribe(on_change)
     options = {"kubernetes": {"kubeconfig": str(server.kubeconfig(folder / "kubeconfig"))}}
@@ -95,8 +98,7 @@ async def seen_ms(clock: VirtualClock, folder: Path, runs: int = 64) -> tuple[fl
         await executor.start(
             AttemptSpec(f"r{number}", f"r{number}.1", "", "H100-80GB", "rev", source, number, 300.0, 0.0)
         )
-    while len(seen) < runs:
-        await asyncio.sleep(0.01)
+    await all_seen.wait()
     delays_ms = sorted((seen[attempt] - began[attempt]) * 1e3 for attempt in seen)
     follows = len(executor._follows)
     await executor.close(kill=True)

@@ -5,12 +5,14 @@ Standard library only. It is started in the role's place and then becomes the ro
     python -I -S -B confine.py '{"read": [...], "write": [...], "gpu": false}' COMMAND...
 
 Landlock alone leaves open what one user's processes may do to each other (limits, priorities, Unix sockets, shared
-memory, keys): a filter of system calls closes that. Both hold for all that the role starts. Numbers are those of
-Linux's headers (uapi/linux/landlock.h, seccomp.h, unistd.h).
+memory, keys) and to files that they may not even read (modes, owners, times, attributes, where the next run could
+find them): a filter of system calls closes that. Both hold for all that the role starts. Numbers are those of Linux's
+headers (uapi/linux/landlock.h, seccomp.h, asm/unistd_64.h, asm-generic/unistd.h).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -47,20 +49,39 @@ _DENIED: Final[Mapping[str, tuple[int, int]]] = {  # (x86_64, aarch64)
     "chroot": (161, 51), "pivot_root": (155, 41), "setns": (308, 268), "unshare": (272, 97),
     "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
     "ioprio_set": (251, 30), "setpriority": (141, 140), "migrate_pages": (256, 238), "truncate": (76, 45),
-    "connect": (42, 203),
+    "process_mrelease": (448, 448), "connect": (42, 203),
+    "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "fchown": (93, 55), "fchownat": (260, 54),
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
+    "utimensat": (280, 88),
+}  # fmt: skip
+_DENIED_X86: Final[Mapping[str, int]] = {
+    "chmod": 90, "chown": 92, "lchown": 94, "utime": 132, "utimes": 235, "futimesat": 261,
 }  # fmt: skip
 _NOT_ON_GPU: Final[Mapping[str, tuple[int, int]]] = {"move_pages": (279, 239)}
 _OWN_ONLY: Final[Mapping[str, tuple[int, int]]] = {"prlimit64": (302, 261), "sched_setaffinity": (203, 122)}
 """Allowed on the process itself (pid 0), on no other."""
-_CLONE, _CLONE3, _SOCKET = (56, 220), (435, 435), (41, 198)
+_CLONE, _CLONE3, _SOCKET, _SOCKETPAIR = (56, 220), (435, 435), (41, 198), (53, 199)
+_OPEN_X86, _OPENAT, _OPENAT2 = 2, (257, 56), (437, 437)
+_KILLS: Final = ((62, 129), (234, 131), (129, 138), (297, 240))
+"""kill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo: the first argument is a process."""
+_OTHER_KILLS: Final = ((200, 130), (424, 424))
+"""tkill, pidfd_send_signal: whose process cannot be seen."""
 _CLONE_NEWUSER: Final = 0x10000000
 _AF_UNIX: Final = 1
+_STREAM, _SEQPACKET, _SOCK_TYPE_MASK = 1, 5, 0xF
+_O_ACCMODE, _O_TRUNC = 0o3, 0o1000
 _ARCHES: Final = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _X32: Final = 0x40000000
 
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_LOAD, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NR_AT, _ARCH_AT, _ARG0_AT = 0, 4, 16
+_LOAD, _AND, _JEQ, _JGE, _JSET, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
+_NR_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, (16, 24, 32)
+_SIGNALS_SCOPED: Final = 6
+"""The first Landlock ABI that keeps signals inside."""
+
+_Instruction = tuple[int, int, int, int]
+"""Of classic BPF: (code, jump if true, jump if false, value)."""
 
 
 class Unconfined(Exception):
@@ -77,12 +98,13 @@ def confine(read: Iterable[str], write: Iterable[str], *, gpu: bool) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise Unconfined("PR_SET_NO_NEW_PRIVS is refused")
-    _landlock(libc, read, write)
-    _seccomp(libc, gpu=gpu)
+    abi = _landlock(libc, read, write)
+    _seccomp(libc, gpu=gpu, own_pid=0 if abi >= _SIGNALS_SCOPED else os.getpid())
 
 
-def _landlock(libc: ctypes.CDLL, read: Iterable[str], write: Iterable[str]) -> None:
-    abi = libc.syscall(CREATE_RULESET, None, 0, 1)
+def _landlock(libc: ctypes.CDLL, read: Iterable[str], write: Iterable[str]) -> int:
+    """Enter Landlock; returns its ABI."""
+    abi: int = libc.syscall(CREATE_RULESET, None, 0, 1)
     if abi <= 0:
         raise Unconfined("this kernel has no Landlock")
     newer = (REFER if abi >= 2 else 0) | (TRUNCATE if abi >= 3 else 0) | (IOCTL_DEV if abi >= 5 else 0)
@@ -98,6 +120,7 @@ def _landlock(libc: ctypes.CDLL, read: Iterable[str], write: Iterable[str]) -> N
     if libc.syscall(RESTRICT_SELF, ruleset, 0) != 0:
         raise Unconfined(f"Landlock cannot be entered: {os.strerror(ctypes.get_errno())}")
     os.close(ruleset)
+    return abi
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
@@ -114,62 +137,77 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:
         raise Unconfined(f"Landlock refuses a rule for {path}: {os.strerror(ctypes.get_errno())}")
 
 
-def _seccomp(libc: ctypes.CDLL, *, gpu: bool) -> None:
+def _seccomp(libc: ctypes.CDLL, *, gpu: bool, own_pid: int) -> None:
     arch = _ARCHES.get(platform.machine())
     if arch is None:
         raise Unconfined(f"no filter of system calls is known for {platform.machine()}")
-    program = filter_program(*arch, gpu=gpu)
+    program = filter_program(*arch, gpu=gpu, own_pid=own_pid)
     code = ctypes.create_string_buffer(program, len(program))
     head = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
     if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(head), 0, 0) != 0:
         raise Unconfined(f"seccomp is refused: {os.strerror(ctypes.get_errno())}")
 
 
-def filter_program(audit_arch: int, column: int, *, gpu: bool) -> bytes:
-    """The filter as classic BPF: each instruction is (code, jump if true, jump if false, value)."""
-    denied = [numbers[column] for numbers in _DENIED.values()]
-    denied += [] if gpu else [numbers[column] for numbers in _NOT_ON_GPU.values()]
-    eperm, enosys = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
-    code: list[tuple[int, int, int, int]] = [
+def filter_program(audit_arch: int, column: int, *, gpu: bool, own_pid: int = 0) -> bytes:
+    """The filter as classic BPF.
+
+    Args:
+        audit_arch, column: of `_ARCHES`.
+        gpu: let CUDA's driver have what it needs.
+        own_pid: signals may go to this process only (for kernels whose Landlock does not keep them inside; a child of
+            the role then cannot even signal itself); 0: no such rule.
+    """
+    refuse, missing = (_RETURN, 0, 0, _ERRNO | errno.EPERM), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)
+    allow = (_RETURN, 0, 0, _ALLOW)
+    code: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCH_AT), (_JEQ, 1, 0, audit_arch), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, _NR_AT),
     ]  # fmt: skip
-    if column == 0:  # the same calls under other numbers
-        code += [(_JGE, 0, 1, _X32), (_RETURN, 0, 0, eperm)]
+    denied = [numbers[column] for numbers in _DENIED.values()]
+    denied += [] if gpu else [numbers[column] for numbers in _NOT_ON_GPU.values()]
+    opens = [(_OPENAT[column], 2)]
+    if column == 0:  # x86 has more of them, and all once more under other numbers
+        code += [(_JGE, 0, 1, _X32), refuse]
+        denied += _DENIED_X86.values()
+        opens.append((_OPEN_X86, 1))
     for number in denied:
-        code += [(_JEQ, 0, 1, number), (_RETURN, 0, 0, eperm)]
-    code += [(_JEQ, 0, 1, _CLONE3[column]), (_RETURN, 0, 0, enosys)]  # glibc then takes clone, whose flags can be seen
+        code += _on(number, refuse)
+    # glibc then takes clone and openat, whose flags can be seen.
+    code += [*_on(_CLONE3[column], missing), *_on(_OPENAT2[column], missing)]
     for numbers in _OWN_ONLY.values():
-        code += [
-            (_JEQ, 0, 4, numbers[column]),
-            (_LOAD, 0, 0, _ARG0_AT),
-            (_JEQ, 0, 1, 0),
-            (_RETURN, 0, 0, _ALLOW),
-            (_RETURN, 0, 0, eperm),
-        ]
-    code += [
-        (_JEQ, 0, 4, _CLONE[column]),
-        (_LOAD, 0, 0, _ARG0_AT),
-        (_JSET, 0, 1, _CLONE_NEWUSER),
-        (_RETURN, 0, 0, eperm),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
+        code += _on(numbers[column], _argument(0), (_JEQ, 0, 1, 0), allow, refuse)
+    if own_pid:
+        for numbers in _KILLS:
+            code += _on(numbers[column], _argument(0), (_JEQ, 0, 1, own_pid), allow, refuse)
+        for numbers in _OTHER_KILLS:
+            code += _on(numbers[column], refuse)
+    for number, at in opens:  # an old Landlock lets a file be emptied by whoever may read it, or nobody
+        code += _on(number, _argument(at), (_AND, 0, 0, _O_ACCMODE | _O_TRUNC), (_JEQ, 0, 1, _O_TRUNC), refuse, allow)
+    code += _on(_CLONE[column], _argument(0), (_JSET, 0, 1, _CLONE_NEWUSER), refuse, allow)
+    # A datagram socket could send to any other by its path, though it is born connected.
+    connected = (_argument(1), (_AND, 0, 0, _SOCK_TYPE_MASK), (_JEQ, 1, 0, _STREAM), (_JEQ, 0, 1, _SEQPACKET))
+    code += _on(_SOCKETPAIR[column], *connected, allow, refuse)
     if gpu:  # CUDA's driver makes a Unix socket, and does without an answer on it
-        code += [
-            (_JEQ, 0, 4, _SOCKET[column]),
-            (_LOAD, 0, 0, _ARG0_AT),
-            (_JEQ, 0, 1, _AF_UNIX),
-            (_RETURN, 0, 0, _ALLOW),
-            (_RETURN, 0, 0, eperm),
-        ]
+        code += _on(_SOCKET[column], _argument(0), (_JEQ, 1, 0, _AF_UNIX), refuse, *connected, allow, refuse)
     else:
-        code += [(_JEQ, 0, 1, _SOCKET[column]), (_RETURN, 0, 0, eperm)]
-    code.append((_RETURN, 0, 0, _ALLOW))
+        code += _on(_SOCKET[column], refuse)
+    code.append(allow)
     return b"".join(struct.pack("HBBI", *one) for one in code)
+
+
+def _on(number: int, *body: _Instruction) -> list[_Instruction]:
+    """Do `body`, which returns in any case, for the system call `number`; else leave its number loaded and go on."""
+    return [(_JEQ, 0, len(body), number), *body]
+
+
+def _argument(index: int) -> _Instruction:
+    return (_LOAD, 0, 0, _ARGUMENTS_AT[index])
 
 
 def main(arguments: list[str]) -> None:
     """Confine this process, then become the command."""
     rules: dict[str, Any] = json.loads(arguments[0])
+    with contextlib.suppress(OSError):  # the kernel's first choice when memory runs out; cannot be said from within
+        Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         confine(rules["read"], rules["write"], gpu=bool(rules["gpu"]))
     except Unconfined as error:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-TRAVELLERS: Final = ("__init__", "confine", "folder", "output", "sandbox", "scoring", "supervisor")
+TRAVELLERS: Final = ("__init__", "confine", "folder", "output", "processes", "sandbox", "scoring", "supervisor")
 """The modules of this package that are copied into an attempt's folder, so that an upgrade cannot break it."""
 
 LOCK_WAIT_S: Final = 1.0

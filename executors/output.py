@@ -38,12 +38,19 @@ def sentence(text: str) -> str:
 
 
 class Ended(Exception):
-    """The attempt ends without a score."""
+    """The attempt ends without a score.
 
-    def __init__(self, outcome: str, reason: str) -> None:
+    Args:
+        outcome: its name (see core.executor.Outcome).
+        reason: one sentence.
+        contract_broken: whether train.py does what it likes but not what it has to.
+    """
+
+    def __init__(self, outcome: str, reason: str, *, contract_broken: bool = False) -> None:
         super().__init__(reason)
         self.outcome = outcome
         self.reason = reason
+        self.contract_broken = contract_broken
 
 
 class LauncherError(Exception):

@@ -10,10 +10,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,124 +23,71 @@ from types import FrameType
 from typing import Any, Final
 
 from executors import folder as attempt_folder
-from executors.output import clean
+from executors.nvml import Gpu, Sampler
+from executors.output import Ended
+from executors.podlog import Voice
+from executors.sandbox import Place
 from executors.scoring import CHECKPOINT_CAP_BYTES
 from executors.supervisor import supervise
 
 ATTEMPT_DIR: Final = Path(os.environ.get("AR_ATTEMPT_DIR", "/autoresearch/attempt"))
 WORK_DIR: Final = Path(os.environ.get("AR_WORK_DIR", "/work"))
+CACHE_DIR: Final = Path(os.environ.get("AR_CACHE_DIR", "/cache"))
+SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108  the pod's own
 LAST_WORD: Final = Path(os.environ.get("AR_TERMINATION_LOG", "/dev/termination-log"))
 MOST_LAST_WORD_BYTES: Final = 3000
 """Kubernetes keeps 4,096 bytes, of which only the tail."""
-MOST_LINE_BYTES: Final = 8192
-MOST_PRINTED_BYTES: Final = 2_000_000
-"""Of the trainer's output: a node rotates logs at 10 MB, and then forgets."""
 EXITS: Final[Mapping[str, int]] = {"ok": 0, "crash": 1, "nan": 81, "oom": 82, "timeout": 83, "infrastructure": 87}
-UNHEALTHY, NO_DATA, TERMINATED = 84, 85, 143
-_LOOK_S: Final = 0.25
+UNHEALTHY, NO_DATA, CONTRACT_BROKEN, OUR_SIDE, TERMINATED = 84, 85, 86, 87, 143
+END_CAP_S: Final = 15.0
+"""From being told to end to a forced end; the manifest's grace period is 20 s."""
 _SHORTENED: Final = ("reason", "note")
 
 
-class Voice:
-    """The pod's standard output: our own lines, and the trainer's, which can never pass for ours."""
+class Deadline:
+    """Ends the attempt where it is told to from outside, or takes longer than all its own limits allow.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._offsets = {"progress.log": 0, "output.log": 0}
-        self._left = MOST_PRINTED_BYTES
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._speak, daemon=True)
+    The launcher asks `over` ten times a second. Should it not come back from wherever it is (a disk that hangs), a
+    thread writes the last word in its stead.
 
-    def begin(self) -> None:
-        """Pass on what the launcher writes, from now on."""
-        self._thread.start()
+    Args:
+        attempt: its id.
+        deadline_s: from now; None for none.
+    """
 
-    def end(self) -> None:
-        """Pass on the rest."""
-        self._over.set()
-        self._thread.join(timeout=5.0)
+    def __init__(self, attempt: str, deadline_s: float | None) -> None:
+        self._attempt = attempt
+        self._deadline_s = deadline_s
+        self._until_s = time.monotonic() + deadline_s if deadline_s is not None else None
+        self._told = threading.Event()
+        self.done = threading.Event()
+        signal.signal(signal.SIGTERM, self._on_term)
+        threading.Thread(target=self._watch, daemon=True).start()
 
-    def _speak(self) -> None:
-        while not self._over.wait(_LOOK_S):
-            self._look()
-        self._look()
+    @property
+    def terminated(self) -> bool:
+        """Whether we were told to end."""
+        return self._told.is_set()
 
-    def _look(self) -> None:
-        for line in self._new("output.log"):
-            self._print_trainers(line)
-        for line in self._new("progress.log"):
-            self._print_ours(line)
-
-    def _new(self, name: str) -> list[bytes]:
-        """The whole lines that were added to a file."""
-        try:
-            with (self._folder / name).open("rb") as file:
-                file.seek(self._offsets[name])
-                data = file.read()
-        except OSError:
-            return []
-        end = len(data) if self._over.is_set() else data.rfind(b"\n") + 1
-        self._offsets[name] += end
-        return data[:end].splitlines()
-
-    def _print_ours(self, line: bytes) -> None:
-        try:
-            told = {"ar": 1, **json.loads(line)}
-        except ValueError:
-            return
-        if told.get("kind") == "progress" and told.get("util") is None:
-            told["util"] = utilisation()
-        _write(json.dumps(told))
-
-    def _print_trainers(self, line: bytes) -> None:
-        if self._left <= 0:
-            return
-        text = clean(line.decode(errors="replace"))[:MOST_LINE_BYTES]
-        self._left -= len(text) + 1
-        if text.lstrip().startswith('{"ar"'):
-            text = f"| {text}"
-        _write(text if self._left > 0 else "[the rest is left out]")
-
-
-def _write(text: str) -> None:
-    data = text.encode() + b"\n"
-    try:
-        os.write(1, data)
-    except OSError:
-        return  # nobody reads: the result goes another way
-
-
-def utilisation() -> float | None:
-    """The share of the last sample period in which the GPU computed; None where nobody can say."""
-    words = _nvidia_smi("utilization.gpu")
-    try:
-        return float(words[0]) / 100.0 if words else None
-    except ValueError:
+    def over(self) -> Ended | None:
+        """Why the attempt has to end now, or None."""
+        if self._told.is_set():
+            return Ended("terminated", "the pod was told to end")
+        if self._until_s is not None and time.monotonic() > self._until_s:
+            return Ended("timeout", f"the pod's {self._deadline_s:g} s were over")
         return None
 
+    def _on_term(self, _number: int, _frame: FrameType | None) -> None:
+        self._told.set()
 
-def _nvidia_smi(fields: str) -> list[str]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    command = [program, f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [word.strip() for word in done.stdout.splitlines()[0].split(",")] if done.stdout.strip() else []
-
-
-def sickness(device: Mapping[str, Any]) -> str:
-    """What is wrong with the GPU before a run is wasted on it; empty where nothing is known to be."""
-    if device.get("kind") != "cuda":
-        return ""
-    if not list(Path("/dev").glob("nvidia[0-9]*")):
-        return "there is no GPU in this pod: is the node's device plugin, or runtimeClass nvidia, missing?"
-    words = _nvidia_smi("name,ecc.errors.uncorrected.volatile.total")
-    if len(words) == 2 and words[1].isdecimal() and int(words[1]) > 0:
-        return f"{words[0]} has {words[1]} uncorrectable ECC errors"
-    return ""
+    def _watch(self) -> None:
+        left_s = None if self._until_s is None else max(0.0, self._until_s - time.monotonic())
+        self._told.wait(left_s)
+        if self.done.wait(END_CAP_S):
+            return
+        end = self.over() or Ended("timeout", "the pod's time was over")
+        code = TERMINATED if self.terminated else EXITS["timeout"]
+        finish({"attempt": self._attempt, "outcome": end.outcome, "reason": f"{end.reason}; it hung"}, code)
 
 
 def missing_data(spec: Mapping[str, Any]) -> str:
@@ -175,9 +122,18 @@ def finish(result: Mapping[str, Any], code: int) -> None:
         with LAST_WORD.open("wb") as file:
             file.write(last_word(result))
     except OSError as error:
-        _write(f"the result cannot be written: {error}")
-        code = EXITS["infrastructure"]
+        sys.stderr.write(f"the result cannot be written to {LAST_WORD}: {error}\n")
+        code = OUR_SIDE
     os._exit(code)
+
+
+def exit_code(result: Mapping[str, Any]) -> int:
+    """What the pod says by its exit code, for where its last word is lost."""
+    if result["outcome"] == "terminated":
+        return TERMINATED
+    if result["outcome"] == "crash" and result.get("contract"):
+        return CONTRACT_BROKEN
+    return EXITS.get(str(result["outcome"]), OUR_SIDE)
 
 
 def _lay_out(spec: Mapping[str, Any]) -> Path:
@@ -189,50 +145,90 @@ def _lay_out(spec: Mapping[str, Any]) -> Path:
     return folder
 
 
-def main() -> None:
-    """Run the attempt of this pod."""
-    os.umask(0o077)
+def _cache(spec: Mapping[str, Any], folder: Path) -> str:
+    """Where the trainer keeps what it compiles: with other runs of the session on this class of device, or alone."""
+    session = os.environ.get("AR_RUN", "")
+    cls = re.sub(r"[^\w.-]", "-", str(spec["device"].get("cls") or "device"))
+    shared = CACHE_DIR / session / cls if session and os.access(CACHE_DIR, os.W_OK) else None
+    for place in filter(None, (shared, folder / "cache")):
+        try:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            continue
+        return str(place)
+    return ""
+
+
+def _gpu(device: Mapping[str, Any]) -> tuple[Gpu | None, str]:
+    """The device, and what is wrong with it before a run is wasted on it. Without NVML nobody can say."""
+    if device.get("kind") != "cuda":
+        return None, ""
+    if not list(Path("/dev").glob("nvidia[0-9]*")):
+        return None, "there is no GPU in this pod: is the node's device plugin, or runtimeClass nvidia, missing?"
+    try:
+        gpu = Gpu()
+    except OSError:
+        return None, ""
+    product = str(device.get("name") or "")
+    return gpu, gpu.sickness("" if product == device.get("cls") else product)
+
+
+def _harden() -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(4, 0)  # PR_SET_DUMPABLE: no process of our user reads our memory or descriptors
     libc.prctl(36, 1)  # PR_SET_CHILD_SUBREAPER, where we are not PID 1
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     cap = CHECKPOINT_CAP_BYTES if hard == resource.RLIM_INFINITY else min(hard, CHECKPOINT_CAP_BYTES)
     resource.setrlimit(resource.RLIMIT_FSIZE, (cap, cap))
+
+
+def _run(spec: Mapping[str, Any], deadline: Deadline, gpu: Gpu | None) -> dict[str, Any]:
+    """Run the attempt; the result as the launcher has it, and what was seen of the GPU."""
+    folder = _lay_out(spec)
+    if not attempt_folder.take(folder):
+        return {"outcome": "infrastructure", "reason": "the attempt ran here before"}
+    sampler = Sampler(gpu.sample) if gpu is not None else None
+    voice = Voice(folder, sampler.since_last if sampler is not None else dict)
+    place = Place((SHARED_MEMORY,), _cache(spec, folder), deadline.over)
+    result = supervise(folder, spec, place)
+    voice.end()
+    if gpu is not None and sampler is not None:
+        sampler.end()
+        result["gpu"] = {"name": gpu.name, **sampler.summary()}
+        if result["outcome"] in {"crash", "infrastructure"} and (fault := gpu.sickness("")):
+            result |= {"outcome": "infrastructure", "reason": fault, "gpu_sick": True}
+    return result
+
+
+def main() -> None:
+    """Run the attempt of this pod."""
+    os.umask(0o077)
+    _harden()
     try:
         spec = json.loads((ATTEMPT_DIR / "spec.json").read_bytes())
-        attempt = {"attempt": spec["attempt"]}
+        attempt = {"attempt": str(spec["attempt"])}
+        device = dict(spec["device"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        finish({"outcome": "infrastructure", "reason": f"spec.json cannot be read: {error}"}, EXITS["infrastructure"])
+        finish({"outcome": "infrastructure", "reason": f"spec.json cannot be read: {error}"}, OUR_SIDE)
         return
-    for reason, code in ((sickness(spec["device"]), UNHEALTHY), (missing_data(spec), NO_DATA)):
+    seconds = os.environ.get("AR_DEADLINE_S", "")
+    deadline = Deadline(attempt["attempt"], float(seconds) if seconds.isdecimal() else None)
+    gpu, sick = _gpu(device)
+    for reason, code in ((sick, UNHEALTHY), (missing_data(spec), NO_DATA)):
         if reason:
             finish({**attempt, "outcome": "infrastructure", "reason": reason}, code)
-    terminated = threading.Event()
-
-    def on_term(_number: int, _frame: FrameType | None) -> None:
-        terminated.set()
-        (folder / "cancel").write_text("the pod was told to end")
-
-    folder = _lay_out(spec)
-    signal.signal(signal.SIGTERM, on_term)
-    for number in (signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    if not attempt_folder.take(folder):
-        finish(
-            {**attempt, "outcome": "infrastructure", "reason": "the attempt ran here before"}, EXITS["infrastructure"]
-        )
     began_s = time.monotonic()
-    voice = Voice(folder)
-    voice.begin()
-    result = {**supervise(folder, spec), **attempt}
-    voice.end()
-    result["wall_s"] = round(time.monotonic() - began_s, 3)
-    if terminated.is_set():
-        finish({**result, "outcome": "terminated", "reason": "the pod was told to end"}, TERMINATED)
-    finish(result, EXITS.get(str(result["outcome"]), EXITS["infrastructure"]))
+    try:
+        result = _run(spec, deadline, gpu)
+    except OSError as error:
+        result = {"outcome": "infrastructure", "reason": f"the attempt's folder cannot be made: {error.strerror}"}
+    deadline.done.set()
+    code = UNHEALTHY if result.pop("gpu_sick", False) else exit_code(result)
+    finish({**result, **attempt, "wall_s": round(time.monotonic() - began_s, 3)}, code)
 
 
 if __name__ == "__main__":
     main()
-    sys.exit(0)

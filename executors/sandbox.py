@@ -1,30 +1,24 @@
-"""Processes of a run, seen from outside: start them confined, count what they use, kill them all.
+"""The processes of a run: starts them, confined as well as the machine can.
 
 Standard library only: the local executor copies this file with the supervisor into each attempt's folder.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import resource
 import shutil
-import signal
 import subprocess
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from executors.output import LauncherError
+from executors.output import Ended, LauncherError
 
 INSIDE: Final = "/attempt"
 INHERITED: Final = ("PATH", "LD_LIBRARY_PATH")
 CONFINE: Final = Path(__file__).with_name("confine.py")
-CACHE: Final = "/cache"
-"""Where a pod may keep what was compiled; there is none on a machine of one's own."""
 SYSTEM: Final = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/localtime", "/etc/passwd"),
@@ -32,9 +26,8 @@ SYSTEM: Final = (
     *("/dev/zero", "/dev/urandom", "/dev/random"),
 )
 """What a dynamically linked Python with torch reads of a system."""
-TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
-PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-KILL_CAP_S: Final = 15.0
+GPU_SYSTEM: Final = ("/sys", "/proc/driver", "/proc/devices", "/proc/modules", "/proc/version", "/proc/filesystems")
+"""What CUDA's driver reads beyond that."""
 CPU_ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -43,6 +36,16 @@ CPU_ENVIRONMENT: Final = {
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "MALLOC_TOP_PAD_": str(2**26),
 }
+
+_TRY: Final = """
+import ctypes, sys
+try:
+    open(sys.argv[1])
+except OSError:
+    sys.exit(bool(sys.argv[2:]) and ctypes.CDLL("libcuda.so.1").cuInit(0))
+sys.exit(1)
+"""
+"""Succeeds where our files stay out of reach and CUDA, if there is to be any, starts."""
 
 _INSPECT: Final = """
 import importlib.util, json, sys
@@ -90,8 +93,24 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     return {"PATH": os.defpath, "LANG": "C.UTF-8"} | inherited | dict(extra)
 
 
+@dataclass(frozen=True)
+class Place:
+    """What the place of a run adds to it.
+
+    Attributes:
+        writable: folders that its trainer may write beside its own, gone when the place is.
+        cache: a folder for what the trainer compiles, empty for none. It may outlive the run, so a model server, which
+            has seen validation text, cannot write there.
+        over: why the attempt has to end now, or None.
+    """
+
+    writable: tuple[str, ...] = ()
+    cache: str = ""
+    over: Callable[[], Ended | None] = lambda: None
+
+
 class Sandbox:
-    """How the roles of one attempt are started: in bubblewrap where it works, else plainly.
+    """How the roles of one attempt are started: confined as well as this machine can.
 
     Args:
         attempt: the attempt's folder; its `out` and `tmp` are the only places a trainer can write.
@@ -100,6 +119,7 @@ class Sandbox:
         seed: seeds Python's string hashes, so that a run repeats exactly.
         wanted: "auto" or "none".
         hidden: folders that must stay invisible even where a visible one holds them.
+        place: what the trainer may use beyond the attempt's folder.
     """
 
     def __init__(
@@ -110,8 +130,10 @@ class Sandbox:
         seed: int,
         wanted: str,
         hidden: Sequence[Path],
+        place: Place,
     ) -> None:
         self.attempt = attempt
+        self._place = place
         self._interpreter = interpreter
         self._device = device
         self._seed = seed
@@ -135,7 +157,9 @@ class Sandbox:
         output: int | IO[bytes],
         writable: bool,
     ) -> subprocess.Popen[bytes]:
-        """Start `harness.py ROLE CONFIG`. Only `fds` are inherited; `writable` opens the folder `out`.
+        """Start `harness.py ROLE CONFIG`. Only `fds` are inherited.
+
+        `writable` opens the folder `out` and what the place has; else all that is written goes with the role.
 
         Must be called from the main thread: die-with-parent means the thread, not the process.
         """
@@ -147,8 +171,8 @@ class Sandbox:
             stdout=output,
             stderr=output,
             pass_fds=fds,
-            env=self._environment(),
-            cwd=self.attempt / "tmp",
+            env=self._environment(writable=writable),
+            cwd=self._tmp(writable=writable),
         )
 
     def start_scorer(self, config: Mapping[str, Any], fds: Sequence[int]) -> subprocess.Popen[bytes]:
@@ -163,14 +187,17 @@ class Sandbox:
             cwd=self.attempt,
         )
 
-    def _environment(self) -> dict[str, str]:
-        tmp = "/tmp" if self._bwrap is not None else str(self.attempt / "tmp")  # noqa: S108 - the private one
+    def _tmp(self, *, writable: bool) -> Path:
+        """A role's temporary folder, from outside: the trainer's and the model server's have nothing in common."""
+        return self.attempt / ("tmp" if writable else "tmp-serve")
+
+    def _environment(self, *, writable: bool) -> dict[str, str]:
+        tmp = "/tmp" if self._bwrap is not None else str(self._tmp(writable=writable))  # noqa: S108 - the private one
         on_gpu = self._device["kind"] == "cuda"
-        threads = {} if on_gpu else CPU_ENVIRONMENT
-        kept = {"TORCHINDUCTOR_CACHE_DIR": f"{CACHE}/inductor", "TRITON_CACHE_DIR": f"{CACHE}/triton"}
+        cache = self._place.cache if writable else ""
         return environment(
-            threads
-            | (kept if Path(CACHE).is_dir() else {})
+            ({} if on_gpu else CPU_ENVIRONMENT)
+            | ({"TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor", "TRITON_CACHE_DIR": f"{cache}/triton"} if cache else {})
             | {
                 "HOME": tmp,
                 "TMPDIR": tmp,
@@ -196,9 +223,14 @@ class Sandbox:
 
     def _probe(self) -> bool:
         """Really run the sandbox once: user namespaces may be off, a kernel may refuse, a folder be missing."""
-        command = [*self._confine(writable=True), self._interpreter.executable, "-I", "-S", "-c", "pass"]
+        words = ["-I", "-S", "-c", _TRY, str(self.attempt / "progress.log")]
+        words += ["cuda"] if self._device["kind"] == "cuda" else []
+        command = [*self._confine(writable=True), self._interpreter.executable, *words]
         try:
-            done = subprocess.run(command, env=self._environment(), cwd=self.attempt, timeout=30, check=False)
+            done = subprocess.run(
+                command, env=self._environment(writable=True), cwd=self.attempt, timeout=60, check=False,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
         except (OSError, subprocess.SubprocessError):
             return False
         return done.returncode == 0
@@ -209,6 +241,7 @@ class Sandbox:
         folders = [folder for folder in map(os.path.abspath, self._interpreter.folders) if Path(folder).is_dir()]
         visible = ["/usr", *_outermost(folder for folder in folders if not _is_under(folder, "/usr"))]
         masks = [str(path) for path in self._hidden if any(_is_under(str(path), folder) for folder in visible)]
+        cache = self._place.cache if writable else ""
         return [
             *(self._bwrap, "--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
             *_system_mounts(on_gpu=self._device["kind"] == "cuda"),
@@ -216,6 +249,7 @@ class Sandbox:
             *(("--bind", str(self.attempt / "tmp"), "/tmp") if writable else ("--tmpfs", "/tmp")),  # noqa: S108 - a private one
             *(word for folder in visible for word in ("--ro-bind", folder, folder)),
             *(word for path in masks for word in ("--tmpfs", path)),
+            *(("--bind", cache, cache) if cache else ()),
             *("--ro-bind", str(self.attempt / "train.py"), f"{INSIDE}/train.py"),
             *("--ro-bind", str(self.attempt / "harness.py"), f"{INSIDE}/harness.py"),
             *("--ro-bind", str(CONFINE), f"{INSIDE}/confine.py"),
@@ -227,26 +261,40 @@ class Sandbox:
     def _filter(self, *, writable: bool) -> list[str]:
         """The words that confine a role from within (see executors.confine)."""
         on_gpu = self._device["kind"] == "cuda"
-        script = f"{INSIDE}/confine.py" if self._bwrap is not None else str(CONFINE)
+        own = [self._place.cache] if self._place.cache and writable else []
         if self._bwrap is not None:  # what is not to be seen is not mounted
+            script = f"{INSIDE}/confine.py"
             read, write = ["/"], ["/tmp", "/dev", *([f"{INSIDE}/out"] if writable else [])]  # noqa: S108
         else:
-            own = [str(self.attempt / name) for name in ("train.py", "harness.py", "out")]
-            gpu = ["/sys", "/proc/driver", *map(str, Path("/dev").glob("nvidia*"))] if on_gpu else []
-            read = [*SYSTEM, *map(os.path.abspath, self._interpreter.folders), *own, *gpu]
-            write = [
-                "/dev/null",
-                *gpu[2:],
-                *([str(self.attempt / "out")] if writable else []),
-                str(self.attempt / "tmp"),
-                CACHE,
-            ]
-        rules = json.dumps({"read": read, "write": write, "gpu": on_gpu})
+            script = str(CONFINE)
+            nodes = [str(node) for node in Path("/dev").glob("nvidia*")] if on_gpu else []
+            libraries = [*self._interpreter.folders, *os.environ.get("LD_LIBRARY_PATH", "").split(":")]
+            read = [*SYSTEM, *(GPU_SYSTEM if on_gpu else ()), *(folder for folder in libraries if folder)]
+            read = [path for folder in read for path in _without(_real(folder), self._hidden)]
+            read += [str(self.attempt / name) for name in ("train.py", "harness.py", "out")]
+            write = ["/dev/null", *nodes, str(self._tmp(writable=writable))]
+            own += [str(self.attempt / "out"), *self._place.writable] if writable else []
+        rules = json.dumps({"read": read, "write": [*write, *own], "gpu": on_gpu})
         return [self._interpreter.executable, "-I", "-S", "-B", script, rules]
 
 
 def _is_under(path: str, folder: str) -> bool:
     return os.path.commonpath([path, folder]) == folder
+
+
+def _real(folder: str) -> str:
+    """Without links, but for /proc/self, which is another one for each process."""
+    return folder if folder.startswith("/proc/") else os.path.realpath(folder)
+
+
+def _without(folder: str, hidden: Sequence[Path]) -> list[str]:
+    """`folder`, or where it holds something hidden, all that it holds beside that: Landlock's rules can only add."""
+    if Path(folder) in hidden:
+        return []
+    if not any(_is_under(str(path), folder) for path in hidden):
+        return [folder]
+    inside = sorted(entry.path for entry in os.scandir(folder) if not entry.is_symlink())
+    return [path for entry in inside for path in _without(entry, hidden)]
 
 
 def _outermost(folders: Iterable[str]) -> list[str]:
@@ -273,106 +321,3 @@ def _system_mounts(*, on_gpu: bool) -> list[str]:
         for node in Path("/dev").glob("nvidia*"):
             words += ["--dev-bind", str(node), str(node)]
     return words
-
-
-# ------------------------------------------------------------------------------------ processes, from outside
-
-
-def children(pid: int) -> list[int]:
-    """Process ids of the live (or not yet reaped) children of `pid`; none if it is gone."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):
-                found += map(int, (task / "children").read_text().split())
-    return found
-
-
-def descendants(roots: Iterable[int]) -> list[int]:
-    """`roots` and everything below them."""
-    found = list(roots)
-    for pid in found:
-        found += children(pid)
-    return found
-
-
-def resident_mb(pids: Iterable[int]) -> float:
-    """Resident memory in MiB, summed over processes: pages that they share count once for each."""
-    pages = 0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * PAGE_BYTES / 2**20
-
-
-def memory_limit_mb() -> float:
-    """Four fifths of the RAM that this machine or its container has, in MiB: for all slots together."""
-    total = os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            total = min(total, int(Path(name).read_text()))
-    return 0.8 * total / 2**20
-
-
-def _reaped_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-class Tree:
-    """The trainer's processes: whatever descends from this process and is not spared.
-
-    The supervisor is a subreaper, so a daemonised grandchild ends up below it, too.
-    """
-
-    def __init__(self) -> None:
-        self.spared: set[int] = set()
-        self.peak_mb = 0.0
-        self._seen_s: dict[tuple[int, str], float] = {}
-        self.cpu_s = 0.0
-        self._reaped_before_s = _reaped_cpu_s()
-
-    def pids(self) -> list[int]:
-        """The live processes of the tree."""
-        return descendants(pid for pid in children(os.getpid()) if pid not in self.spared)
-
-    def sample(self) -> tuple[float, float]:
-        """Return (CPU seconds ever used by the tree, resident MiB now).
-
-        A child that was waited for is in its parent's count, or in ours. What can still hide, until syscall
-        filters forbid it: children that live and die between two samples under a parent that ignores SIGCHLD
-        (nobody is charged for them). The cap on wall time bounds that.
-        """
-        pids = self.pids()
-        counted_s = _reaped_cpu_s() - self._reaped_before_s
-        for pid in pids:
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                own, waited = (int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14]))
-                counted_s += (own + waited) / TICKS_PER_S
-                self._seen_s[pid, fields[19]] = own / TICKS_PER_S
-        self.cpu_s = max(self.cpu_s, counted_s, sum(self._seen_s.values()))
-        now_mb = resident_mb(pids)
-        self.peak_mb = max(self.peak_mb, now_mb)
-        return self.cpu_s, now_mb
-
-    def kill(self, keep: subprocess.Popen[bytes] | None) -> None:
-        """Kill the tree until nothing is left; `keep` is reaped by its own Popen object.
-
-        Without a pid namespace a process that forks faster than we list could outrun this for a while.
-        Raises LauncherError if something survives: then no checkpoint can be called final.
-        """
-        until_s = time.monotonic() + KILL_CAP_S
-        while pids := self.pids():
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            for pid in children(os.getpid()):
-                if keep is not None and pid == keep.pid:
-                    keep.poll()
-                elif pid not in self.spared:
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(pid, os.WNOHANG)
-            if time.monotonic() > until_s:
-                raise LauncherError(f"process {pids[0]} of the run cannot be killed: look at it, then go on")
-            time.sleep(0.001)

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from executors.output import Ended, LauncherError
-from executors.sandbox import Sandbox, descendants, resident_mb
+from executors.processes import descendants, resident_mb
+from executors.sandbox import Sandbox
 
 CHECKPOINT: Final = "checkpoint.safetensors"  # as harness.CHECKPOINT
 CHECKPOINT_CAP_BYTES: Final = 2 << 30
@@ -36,6 +37,7 @@ SERVER_ENDS: Final = {
     12: ("crash", "the checkpoint does not fit the model that build() makes when it is called again"),
     13: ("crash", "the model's output does not have the shape (batch, seq_len, vocab_size)"),
 }
+BREAKS_CONTRACT: Final = frozenset({12, 13})
 
 
 def seal(path: Path) -> str:
@@ -157,4 +159,5 @@ def _server_end(server: subprocess.Popen[bytes]) -> Ended:
         return Ended("crash", "the model server closed its pipe without an answer")
     if status in {-signal.SIGKILL, 128 + signal.SIGKILL}:
         return Ended("oom", "the model server was killed from outside, most likely for want of memory")
-    return Ended(*SERVER_ENDS.get(status, ("crash", f"the model server ended with status {status}")))
+    outcome, reason = SERVER_ENDS.get(status, ("crash", f"the model server ended with status {status}"))
+    return Ended(outcome, reason, contract_broken=status in BREAKS_CONTRACT)

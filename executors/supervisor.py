@@ -33,7 +33,8 @@ from typing import Any, Final
 
 from executors import folder as attempt_folder
 from executors.output import Ended, LauncherError, OutputLog, sentence
-from executors.sandbox import Sandbox, Tree, inspect_interpreter, memory_limit_mb
+from executors.processes import Tree, memory_limit_mb
+from executors.sandbox import Place, Sandbox, inspect_interpreter
 from executors.scoring import CHECKPOINT, CHECKPOINT_CAP_BYTES, Scoring, seal
 
 PROGRESS_LINES: Final = 24
@@ -64,8 +65,9 @@ def _count(value: object) -> int | None:
 class Launcher:
     """One attempt, from spec.json to its result."""
 
-    def __init__(self, folder: Path, spec: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, spec: Mapping[str, Any], place: Place) -> None:
         self.folder = folder
+        self._place = place
         self.spec = spec
         self.result: dict[str, Any] = {}
         self._device: Mapping[str, Any] = spec["device"]
@@ -87,10 +89,12 @@ class Launcher:
         """Go through all phases; `result` then holds the score. Raises Ended or LauncherError."""
         self._check_parts()
         interpreter = inspect_interpreter(self.spec["python"])
-        for name in ("out", "tmp"):
+        for name in ("out", "tmp", "tmp-serve"):
             (self.folder / name).mkdir(exist_ok=True)
-        hidden = [Path(self.spec["corpus_dir"]).resolve(), self.folder.parent]
-        self._sandbox = Sandbox(self.folder, interpreter, self._device, self.spec["seed"], self.spec["sandbox"], hidden)
+        hidden = [Path(self.spec["corpus_dir"]).resolve(), self.folder.parent.resolve()]
+        self._sandbox = Sandbox(
+            self.folder, interpreter, self._device, self.spec["seed"], self.spec["sandbox"], hidden, self._place
+        )
         confinement = self._sandbox.confinement
         self.result |= {
             "confinement": confinement,
@@ -135,6 +139,7 @@ class Launcher:
             while trainer.poll() is None and not late:
                 self._serve_io(max(0.0, look_at_s - time.monotonic()))
                 if time.monotonic() >= look_at_s:
+                    self._tree.reap(trainer)
                     late = self._look()
                     look_at_s = time.monotonic() + self._next_look_s()
         finally:
@@ -172,7 +177,8 @@ class Launcher:
             raise Ended("oom", "the trainer was killed from outside, most likely by the kernel for want of memory")
         if 0 < signal_number < signal.NSIG:
             raise Ended("crash", f"the trainer died of {signal.Signals(signal_number).name}")
-        raise Ended("crash", f"train.py ended its process (status {status}) before there was a checkpoint")
+        ended = f"train.py ended its process (status {status}) before there was a checkpoint"
+        raise Ended("crash", ended, contract_broken=True)
 
     # --------------------------------------------------------------------------------------------- trainer
 
@@ -335,6 +341,8 @@ class Launcher:
         return ""
 
     def _check_cancel(self) -> None:
+        if (end := self._place.over()) is not None:
+            raise end
         path = self.folder / "cancel"
         if path.exists():
             raise Ended("cancelled", path.read_text(errors="replace"))
@@ -355,7 +363,7 @@ class Launcher:
         os.write(self._progress_fd, json.dumps({"seq": self._seq, "kind": kind, **fields}).encode() + b"\n")
 
 
-def supervise(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
+def supervise(folder: Path, spec: Mapping[str, Any], place: Place) -> dict[str, Any]:
     """Run the attempt in `folder` and return what belongs into exit.json; raises nothing."""
     begin_s = time.monotonic()
     result: dict[str, Any] = dict.fromkeys(
@@ -365,10 +373,11 @@ def supervise(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
     outcome, reason = "ok", ""
     launcher = None
     try:
-        launcher = Launcher(folder, spec)
+        launcher = Launcher(folder, spec, place)
         launcher.run()
     except Ended as end:
         outcome, reason = end.outcome, end.reason
+        result["contract"] = "broken" if end.contract_broken else None
     except LauncherError as error:
         outcome, reason = "infrastructure", str(error)
     except Exception as error:  # noqa: BLE001 - whatever fails here is our own side's fault and must be said
@@ -408,11 +417,11 @@ def main() -> None:
     file_cap = CHECKPOINT_CAP_BYTES if hard == resource.RLIM_INFINITY else min(hard, CHECKPOINT_CAP_BYTES)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_cap, file_cap))
     spec = json.loads((folder / "spec.json").read_text())
-    result = supervise(folder, spec)
+    result = supervise(folder, spec, Place())
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     attempt_folder.write_result(folder, result)
     # Only what explains the run is kept: the revision is in the journal, a checkpoint nobody asks for.
-    for folder_name in ("out", "tmp", "executors"):
+    for folder_name in ("out", "tmp", "tmp-serve", "executors"):
         shutil.rmtree(folder / folder_name, ignore_errors=True)
     for file_name in ("train.py", "harness.py"):
         (folder / file_name).unlink(missing_ok=True)

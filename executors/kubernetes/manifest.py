@@ -18,7 +18,7 @@ from executors.kubernetes.settings import KubeSettings
 
 MOST_INPUT_BYTES: Final = 900 * 1024
 """Of an attempt's ConfigMap: the API takes 1 MiB of values."""
-POD_TRAVELLERS: Final = (*TRAVELLERS, "pod")
+POD_TRAVELLERS: Final = (*TRAVELLERS, "nvml", "pod", "podlog")
 """The modules of `executors` that a pod runs."""
 _KUEUE: Final = "kueue.x-k8s.io"
 
@@ -78,10 +78,10 @@ def job(
     meta["annotations"] |= settings.annotations | {names.ATTEMPT: spec.attempt}
     template_meta = {"labels": dict(meta["labels"]), "annotations": dict(meta["annotations"])}
     pod = _pod(name, settings, sample, code)
-    for mount in pod["containers"][0]["volumeMounts"]:
-        if mount["name"] == "cache":  # what one session compiles for one product is for nobody else
-            mount["subPath"] = f"{names.run8(session)}/{spec.device_class or 'any'}"
     pod["activeDeadlineSeconds"] = int(settings.startup_s + wall_s + settings.grace_s)
+    # The runner ends first where it can, with a result; what it compiles it shares with its own session only.
+    told = {"AR_RUN": meta["labels"][names.RUN], "AR_DEADLINE_S": str(int(settings.startup_s + wall_s))}
+    pod["containers"][0]["env"] += [{"name": key, "value": value} for key, value in told.items()]
     body: Json = {
         "apiVersion": "batch/v1",
         "kind": "Job",
