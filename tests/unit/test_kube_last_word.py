@@ -21,7 +21,7 @@ class Link:
     def __init__(self, pods):
         self.pods, self.asked = pods, 0
         self.cluster = None
-        self.fleet = types.SimpleNamespace(free=lambda _attempt: None)
+        self.fleet = types.SimpleNamespace(free=lambda _attempt: None, ended=lambda _node, blamed: False)
         self.notices = types.SimpleNamespace(say=lambda *_words: None)
 
     async def pods_of(self, _job):
