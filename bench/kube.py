@@ -9,21 +9,27 @@ import os
 import random
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.sim import PROGRAM
 from core.clock import RealClock
 from core.events import RunFinished, RunIntent, RunStarted, RunWaiting
+from core.executor import AttemptSpec, ExecutorConfig, ExecutorEvent, Started
 from core.journal import scan
 from core.reduce import fold
 from core.session import SessionFolder, all_sessions
+from core.target import locate_target
 from executors.kubernetes.access import Access
 from executors.kubernetes.client import Cluster
+from executors.kubernetes.executor import KubernetesExecutor
+from sim.clock import VirtualClock
 from sim.kubernetes_api.server import ApiServer
 from sim.mix import parse_mix
 from tests.support.kube import left_in, request
@@ -56,6 +62,49 @@ async def creates_per_s(jobs: int = 400) -> float:
         await cluster.close()
     await server.close()
     return jobs / spent_s
+
+
+async def seen_ms(clock: VirtualClock, folder: Path, runs: int = 64) -> tuple[float, float, int]:
+    """Milliseconds from a pod's start in the cluster until the executor tells it (median, worst), and logs followed."""
+    server = ApiServer(clock, parse_mix("64xH100"))
+    await server.open()
+    began: dict[str, float] = {}
+    seen: dict[str, float] = {}
+    all_seen = asyncio.Event()
+
+    def on_change(kind: str, _what: str, obj: dict) -> None:
+        if kind == "pods" and (obj.get("status") or {}).get("phase") == "Running":
+            began.setdefault(obj["metadata"]["annotations"]["autoresearch.dev/attempt"], time.perf_counter())
+
+    def on_events(events: Sequence[ExecutorEvent]) -> None:
+        for event in events:
+            if isinstance(event.payload, Started):
+                seen.setdefault(event.subject, time.perf_counter())
+        if len(seen) == runs:
+            all_seen.set()
+
+    server.store.subscribe(on_change)
+    options = {"kubernetes": {"kubeconfig": str(server.kubeconfig(folder / "kubeconfig"))}}
+    executor = KubernetesExecutor(
+        ExecutorConfig(
+            session="bench", session_dir=folder, target_dir=locate_target(), corpus_dir=None, python="", seed=1,
+            clock=clock, budget_s=300.0, budget_kind="gpu", seq_len=2048, eval_tokens=1 << 20, options=options,
+        )
+    )  # fmt: skip
+    await executor.open(on_events)
+    await executor.adopt([], {})
+    source = (locate_target() / "train.py").read_text()
+    for number in range(1, runs + 1):
+        await executor.start(
+            AttemptSpec(f"r{number}", f"r{number}.1", "", "H100-80GB", "rev", source, number, 300.0, 0.0)
+        )
+    await all_seen.wait()
+    delays_ms = sorted((seen[attempt] - began[attempt]) * 1e3 for attempt in seen)
+    follows = len(executor._follows)
+    await executor.close(kill=True)
+    server.cluster.close()
+    await server.close()
+    return statistics.median(delays_ms), delays_ms[-1], follows
 
 
 def small_job(number: int) -> dict:
@@ -175,6 +224,10 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.creates:
         print(f"creates: {asyncio.run(creates_per_s()):.0f} a second")
+        clock = VirtualClock(speed=1.0)
+        with tempfile.TemporaryDirectory() as folder, asyncio.Runner(loop_factory=clock.event_loop) as runner:
+            median_ms, worst_ms, follows = runner.run(seen_ms(clock, Path(folder)))
+        print(f"a start is seen after {median_ms:.0f} ms, at worst {worst_ms:.0f} ms; {follows} logs followed")
     with tempfile.TemporaryDirectory() as home:
         words = (
             "--gpus",

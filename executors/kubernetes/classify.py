@@ -180,6 +180,11 @@ def _own(code: int) -> Row:
     return Row(row, lambda view: view.exit_code == code, verdict)
 
 
+def _forgotten(view: View) -> bool:
+    """Whether the node lost its container: containerd says `Unknown` and 255 of one that a reboot ended."""
+    return view.end_reason == "ContainerStatusUnknown" or (view.end_reason == "Unknown" and view.exit_code == 255)
+
+
 def _is_gpu_fault(view: View) -> bool:
     """Exit 84, or the runner itself died and the driver's words are the last in the log."""
     return view.exit_code == 84 or (view.exit_code not in (None, 0) and bool(_GPU_FAULT.search(view.tail)))
@@ -235,7 +240,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row("node-admission", lambda view: bool(_ADMISSION.fullmatch(view.pod_reason)), _admission),
     Row(
         "container-lost",
-        lambda view: view.end_reason == "ContainerStatusUnknown" and not view.going,
+        lambda view: _forgotten(view) and not view.going,
         _ended("infrastructure", lambda view: f"its node lost the container{_at(view)}", blame="node"),
     ),
     Row(

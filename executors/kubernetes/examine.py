@@ -15,12 +15,11 @@ from executors.kubernetes.access import Access
 from executors.kubernetes.classify import classify
 from executors.kubernetes.client import Cluster, KubeError
 from executors.kubernetes.janitor import persist
+from executors.kubernetes.link import OLDEST
 from executors.kubernetes.nodes import NodeDevices, devices
 from executors.kubernetes.quantity import number
 from executors.kubernetes.settings import KubeSettings
 
-OLDEST: Final = (1, 31)
-"""Since then a Job says in its own status why its pod was ended (podFailurePolicy is stable)."""
 CANARY_S: Final = 180.0
 SKEW_S: Final = 30.0
 NEEDED: Final = (

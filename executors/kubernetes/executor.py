@@ -336,9 +336,10 @@ class KubernetesExecutor:
         if self._gates.drop(name):
             self._try_held()
         self._tell(attempt, attempt.life * LIFE + FINISHED, seen.finished())
-        if seen.blame and seen.node and self._link.fleet.strike(seen.node):
+        # A node that is gone takes no runs anyway, and takes all of its runs with it: that is one fault, not eight.
+        blamed = bool(seen.blame) and seen.outcome != "device_lost"
+        if seen.node and self._link.fleet.ended(seen.node, blamed=blamed):
             self._tell_devices(self._link.fleet.again())
-            self._link.notices.say(f"node {seen.node}", "", "info")
             self._look_again_at_nodes()
         if not any(not known.ended for known in self._attempts.values()):
             self._none_left.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -15,10 +16,15 @@ from executors.devices import SELECTION
 from executors.kubernetes.nodes import NodeDevices
 
 STRIKES: Final = 2
-"""Faults of a node after which runs keep away from it (SkyPilot and Kubeflow operators use the same)."""
-QUARANTINE_S: Final = 1800.0
+STRIKES_SHARE: Final = 0.25
+WINDOW_S: Final = 600.0
+"""Runs keep away from a node where so many, and such a share, of the attempts that ended there lately failed by its
+fault: a sick GPU fails one attempt after the other at once, a healthy node of eight meets a fault now and then.
+"""
+QUARANTINE_S: Final = 900.0
 """How long, in session seconds: a node that is mended serves again without anybody telling us."""
 _KEPT_STRIKES: Final = 64
+_KEPT_ENDS: Final = 64
 
 
 class Caps:
@@ -66,9 +72,10 @@ class Caps:
 
 
 class _Kept(msgspec.Struct):
-    """What of a fleet outlives an engine: session seconds of each node's faults."""
+    """What of a fleet outlives an engine: when nodes failed runs, and until when they are avoided (session seconds)."""
 
     strikes: dict[str, list[float]] = {}
+    away: dict[str, float] = {}
 
 
 class Fleet:
@@ -88,9 +95,12 @@ class Fleet:
         self._devices: dict[str, Device] = {}
         self._held: dict[str, str] = {}  # device -> attempt
         self._strikes: dict[str, list[float]] = {}
+        self._ends: dict[str, deque[float]] = {}
+        self._away: dict[str, float] = {}  # until when runs keep away from a node
         self.most: int | None = None
         with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
-            self._strikes = msgspec.json.decode(path.read_bytes(), type=_Kept).strikes
+            kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+            self._strikes, self._away = kept.strikes, kept.away
 
     @property
     def devices(self) -> list[Device]:
@@ -100,12 +110,7 @@ class Fleet:
     @property
     def quarantined(self) -> list[str]:
         """Nodes that runs keep away from, sorted; never more than half of the nodes, or the fault is not theirs."""
-        since_s = self._clock.now() - QUARANTINE_S
-        bad = [
-            node
-            for node, times in sorted(self._strikes.items())
-            if len([t_s for t_s in times if t_s > since_s]) >= STRIKES
-        ]
+        bad = sorted(node for node, until_s in self._away.items() if until_s > self._clock.now())
         return bad if not self._nodes or len(bad) * 2 <= len(self._nodes) else []
 
     def product(self, cls: str) -> str:
@@ -163,24 +168,34 @@ class Fleet:
         for device in [name for name, holder in self._held.items() if holder == attempt]:
             del self._held[device]
 
-    def strike(self, node: str) -> bool:
-        """A node failed a run; whether that puts it into quarantine."""
-        before = node in self.quarantined
-        times = self._strikes.setdefault(node, [])
-        times.append(self._clock.now())
-        del times[:-STRIKES]
+    def ended(self, node: str, *, blamed: bool) -> bool:
+        """An attempt ended on a node, `blamed`: by its fault; whether that puts the node into quarantine."""
+        now_s = self._clock.now()
+        ends = self._ends.setdefault(node, deque(maxlen=_KEPT_ENDS))
+        ends.append(now_s)
+        if not blamed:
+            return False
+        strikes = [t_s for t_s in self._strikes.get(node, ()) if t_s > now_s - WINDOW_S] + [now_s]
+        self._strikes[node] = strikes
+        lately = sum(t_s > now_s - WINDOW_S for t_s in ends)
+        if len(strikes) >= STRIKES and len(strikes) >= STRIKES_SHARE * lately:
+            self._away[node] = now_s + QUARANTINE_S
+        self._keep()
+        return node in self.quarantined
+
+    def _keep(self) -> None:
         while len(self._strikes) > _KEPT_STRIKES:
             del self._strikes[next(iter(self._strikes))]
+        self._away = {node: until_s for node, until_s in self._away.items() if until_s > self._clock.now()}
         with contextlib.suppress(OSError):
             partial = self._path.with_suffix(".partial")
-            partial.write_bytes(msgspec.json.encode(_Kept(self._strikes)))
+            partial.write_bytes(msgspec.json.encode(_Kept(self._strikes, self._away)))
             partial.replace(self._path)
-        return node in self.quarantined and not before
 
     def _why_lost(self, device: Device) -> str:
         node = self._nodes.get(device.node)
         if device.node in self.quarantined:
-            return f"kept away from {device.node}: {STRIKES} runs failed there by no fault of theirs"
+            return f"kept away from {device.node}: runs failed there lately by no fault of theirs"
         if node is None:
             return f"node {device.node} is gone"
         return node.why_not or f"node {device.node} has fewer GPUs than before"

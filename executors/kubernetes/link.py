@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from executors.kubernetes.notices import Notices
 from executors.kubernetes.reflector import Reflector
 from executors.kubernetes.settings import KubeSettings
 
+OLDEST: Final = (1, 31)
+"""Since then a Job says in its own status why its pod was ended (podFailurePolicy is stable)."""
 AWAY_S: Final = 30.0
 """Real seconds without the API before a person hears of it: shorter gaps are every cluster's daily life."""
 _PACE_S: Final = 0.25
@@ -65,6 +68,7 @@ class Link:
             access, in_flight=self._settings.in_flight, submit_per_s=self._settings.submit_per_s
         )
         try:
+            await self._check_version()
             await self._watch()
             if self._settings.endpoint:
                 self._tasks.append(tasks.begin(self._keep_pace()))
@@ -132,6 +136,16 @@ class Link:
             speed=config.clock.rate,
         )
         return Access.resolve(str(path), None, "")
+
+    async def _check_version(self) -> None:
+        """Refuse a server whose Jobs do not say why their pods ended. Raises ExecutorError."""
+        try:
+            text = await self.cluster.version()
+        except KubeError:
+            return  # it answered a moment ago: what comes next will say what is wrong
+        found = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+        if len(found) == len(OLDEST) and found < OLDEST:
+            raise ExecutorError(f"the server is Kubernetes {text}: it has to be {OLDEST[0]}.{OLDEST[1]} or newer")
 
     async def _watch(self) -> None:
         """List everything once and watch it from there. Raises ExecutorError."""

@@ -246,9 +246,9 @@ class Cluster:
                 self.store.create(kind, {"kind": word, "apiVersion": version, **body})
 
     def _surrogate(self, pod: Obj, place: Place) -> Work:
-        job = (pod["metadata"].get("ownerReferences") or [pod["metadata"]])[0]
-        tries = self._tries[job["uid"]]
-        self._tries[job["uid"]] += 1
+        job = str((pod["metadata"].get("ownerReferences") or [pod["metadata"]])[0]["name"])
+        tries = self._tries[job]  # by name: a Job that is submitted once more is another try of its attempt
+        self._tries[job] += 1
         machine = self.machines[place.node]
         return Surrogate(
             self.store,

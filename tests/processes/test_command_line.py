@@ -115,7 +115,7 @@ def test_an_unknown_session_lists_those_there_are(home):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("--executor", "slurm"), 2, "installed are: local"),
+        (("--executor", "slurm"), 2, "installed are: kubernetes, local"),
         (("--researcher", "oracle"), 2, "builtin"),
         (("--name", "../evil"), 1, "cannot name a session"),
         (("--name", "last"), 1, "cannot name a session"),

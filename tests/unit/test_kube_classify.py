@@ -268,6 +268,11 @@ ROWS = [
         {"pod": pod("Failed", state={"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}})},
         {"outcome": "infrastructure", "blame": "node"},
     ),
+    (
+        "container-lost",
+        {"pod": pod("Failed", state={"terminated": {"exitCode": 255, "reason": "Unknown"}})},
+        {"outcome": "infrastructure", "blame": "node"},
+    ),
     ("suspended", {"job": job(suspend=True)}, {"phase": "queued", "says": "queued"}),
     (
         "suspended",

@@ -63,6 +63,18 @@ def test_the_same_seed_gives_the_same_course():
     assert first == course()
 
 
+def test_an_attempt_that_is_submitted_again_has_another_fate():
+    kube = Kube(mishaps={"image": 0.5})
+    met = []
+    for _ in range(8):
+        kube.submit(NAME)
+        kube.run(until_s=kube.clock.now() + 30.0)
+        met.append(kube.is_running(NAME))
+        kube.store.remove("jobs", NAMESPACE, NAME)
+        kube.wait(lambda: not kube.pods(NAME))
+    assert set(met) == {True, False}
+
+
 def test_a_canary_says_what_it_finds():
     kube = Kube("2xH200")
     body = job_object("canary")

@@ -75,8 +75,8 @@ def test_a_node_that_fails_twice_is_avoided_for_a_while_and_an_engine_later_reme
     clock = VirtualClock()
     ours = fleet(tmp_path, clock)
     ours.take_nodes([node("a", 1), node("b", 1), node("c", 1)])
-    assert not ours.strike("a")
-    assert ours.strike("a")
+    assert not ours.ended("a", blamed=True)
+    assert ours.ended("a", blamed=True)
     assert ours.quarantined == ["a"]
     assert [name for name, _ in ours.again()] == ["a/0"]
     later = fleet(tmp_path, clock)
@@ -85,11 +85,25 @@ def test_a_node_that_fails_twice_is_avoided_for_a_while_and_an_engine_later_reme
     assert fleet(tmp_path, VirtualClock(QUARANTINE_S + 1)).quarantined == []
 
 
+def test_a_healthy_node_of_eight_meets_a_fault_now_and_then(tmp_path):
+    clock = VirtualClock()
+    ours = fleet(tmp_path, clock)
+    ours.take_nodes([node("a"), node("b"), node("c")])
+    for number in range(64):
+        clock._now_s += 40.0
+        assert not ours.ended("a", blamed=number % 9 == 8)
+    assert ours.quarantined == []
+    for _ in range(8):  # one GPU of it breaks: what lands there fails at once
+        clock._now_s += 10.0
+        ours.ended("a", blamed=True)
+    assert ours.quarantined == ["a"]
+
+
 def test_where_most_nodes_fail_no_node_is_blamed(tmp_path):
     ours = fleet(tmp_path)
     ours.take_nodes([node("a", 1), node("b", 1)])
     for name in ("a", "a", "b", "b"):
-        ours.strike(name)
+        ours.ended(name, blamed=True)
     assert ours.quarantined == []
 
 
