@@ -75,6 +75,8 @@ class OutputLog:
             cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 or (len(data) if len(data) > 1 << 16 else 0)
             self._partial = data[cut:]
             data = self._write_head(data[:cut])
+            if not self._head_left:  # what comes next goes behind it
+                data, self._partial = data + self._partial, b""
         if data:
             self._tail.append(data)
             self._tail_bytes += len(data)

@@ -274,8 +274,10 @@ class Sandbox:
             read += [str(self.attempt / name) for name in ("train.py", "harness.py", "out")]
             write = ["/dev/null", *nodes, str(self._tmp(writable=writable))]
             own += [str(self.attempt / "out"), *self._place.writable] if writable else []
-        rules = json.dumps({"read": read, "write": [*write, *own], "gpu": on_gpu})
-        return [self._interpreter.executable, "-I", "-S", "-B", script, rules]
+        rules = [word for path in read for word in ("--read", path)]
+        rules += [word for path in (*write, *own) for word in ("--write", path)]
+        rules += ["--gpu"] if on_gpu else []
+        return [self._interpreter.executable, "-I", "-S", "-B", script, *rules, "--"]
 
 
 def _is_under(path: str, folder: str) -> bool:

@@ -162,17 +162,31 @@ def _corpus() -> Row:
 
 
 def _sandbox() -> Row:
+    """What keeps a run's code away from the targets and the result; without it, scores say so."""
+    from executors.confine import probe
+
+    no_bwrap, fix = _no_bubblewrap()
+    no_filters = probe()
+    if not no_bwrap and not no_filters:
+        return Row("ok", "sandbox", "bubblewrap, Landlock and seccomp work")
+    if not no_filters:
+        return Row("ok", "sandbox", f"Landlock and seccomp work ({no_bwrap}: file names and times can be seen)")
+    if not no_bwrap:
+        return Row("ok", "sandbox", f"bubblewrap works ({no_filters}: it stands alone)")
+    return Row("warn", "sandbox", f"scores will be marked `unconfined`: {no_bwrap}, {no_filters}", fix)
+
+
+def _no_bubblewrap() -> tuple[str, str]:
+    """Why bubblewrap does not work here, and what to do about it; empty where it does."""
     if shutil.which("bwrap") is None:
-        return Row(
-            "warn", "sandbox", "no bubblewrap: scores will be marked `unconfined`", "install the package bubblewrap"
-        )
-    probe = ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--dev", "/dev", "true"]
-    done = subprocess.run(probe, capture_output=True, text=True, timeout=30, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        fix = "allow unprivileged user namespaces, or accept the tier `unconfined`"
-        return Row("warn", "sandbox", f"bubblewrap does not work here ({last})", fix)
-    return Row("ok", "sandbox", "bubblewrap works")
+        return "no bubblewrap", "install the package bubblewrap"
+    command = ["bwrap", "--ro-bind", "/", "/", "--unshare-all", "--dev", "/dev", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if done.returncode == 0:
+        return "", ""
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    fix = "allow unprivileged user namespaces, or accept the tier `unconfined`"
+    return f"bubblewrap does not work here ({last})", fix
 
 
 def _model_key(environment: Mapping[str, str]) -> Row:

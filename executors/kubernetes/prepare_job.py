@@ -33,6 +33,7 @@ if not (data / "meta.json").exists() or "--again" in sys.argv:
     if done.returncode:
         open("/dev/termination-log", "w").write(json.dumps({"error": done.stderr.strip()[-1500:]}))
         sys.exit(1)
+    (data / "meta.json").unlink(missing_ok=True)  # no run may take new tokens for those of the old one
     for name in sorted(os.listdir(new), key=lambda name: name == "meta.json"):  # what makes it whole comes last
         os.replace(new / name, data / name)
     new.rmdir()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from executors import confine
-from executors.sandbox import SYSTEM
+from executors.sandbox import SYSTEM, _without
 
 pytestmark = pytest.mark.skipif(
     ctypes.CDLL(None).syscall(confine.CREATE_RULESET, None, 0, 1) <= 0, reason="this kernel has no Landlock"
@@ -48,6 +48,14 @@ refused("shared memory", lambda: call(29, 1234, 4096, 0o1600))
 refused("keyring", lambda: call(248, b"user", b"x", b"y", 1, -4))
 refused("namespace", lambda: call(272, 0x10000000))
 refused("clone3", lambda: call(435, 0, 0))
+refused("emptying", lambda: os.open(secret, os.O_RDONLY | os.O_TRUNC))
+refused("mode", lambda: os.chmod(secret, 0))
+refused("owner", lambda: os.chown(secret, -1, -1))
+refused("times", lambda: os.utime(secret))
+refused("attributes", lambda: os.setxattr(out, "user.x", b"y"))
+refused("datagrams", lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
+refused("io_uring", lambda: call(425, 8, 0))
+refused("mount", lambda: call(165, b"x", b"/mnt", b"tmpfs", 0, 0))
 open(out + "/mine", "w").write("x")
 os.sched_setaffinity(0, os.sched_getaffinity(0))
 resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -60,14 +68,18 @@ print("own ok")
 """
 NAMES = (
     *("read", "list", "write", "truncate", "environ", "kill", "limits", "affinity", "ptrace", "unix socket", "udp"),
-    *("shared memory", "keyring", "namespace", "clone3"),
+    *("shared memory", "keyring", "namespace", "clone3", "emptying", "mode", "owner", "times", "attributes"),
+    *("datagrams", "io_uring", "mount"),
 )
 
 
 def confined(rules: dict, *command: str) -> subprocess.CompletedProcess[str]:
     script = Path(confine.__file__)
-    words = [sys.executable, "-I", "-S", "-B", str(script), json.dumps(rules), *command]
-    return subprocess.run(words, capture_output=True, text=True, timeout=60)
+    paths = [word for name in ("read", "write") for path in rules[name] for word in (f"--{name}", path)]
+    words = [*paths, *(["--gpu"] if rules["gpu"] else []), "--", *command]
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-B", str(script), *words], capture_output=True, text=True, timeout=60
+    )
 
 
 def prefixes() -> list[str]:
@@ -113,12 +125,54 @@ def test_on_a_gpu_the_driver_may_have_its_socket_and_nobody_else_an_answer(tmp_p
     assert done.stdout.split() == ["refused", "refused"], done.stderr
 
 
+def test_where_landlock_is_too_old_for_signals_the_filter_keeps_them_inside():
+    code = f"""
+import ctypes, os, signal, sys
+sys.path.insert(0, {str(Path(confine.__file__).parent)!r})
+import confine
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(confine.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+confine._seccomp(libc, gpu=False, own_pid=os.getpid())
+for deed in (lambda: os.kill(os.getppid(), 0), lambda: os.kill(0, 0), lambda: os.kill(-1, 0),
+             lambda: signal.pidfd_send_signal(os.pidfd_open(os.getppid()), 0)):
+    try:
+        deed()
+    except PermissionError:
+        print("refused", flush=True)
+os.kill(os.getpid(), 0)
+os.abort()
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["refused"] * 4, done.stderr
+    assert done.returncode == -signal.SIGABRT, "it may end itself"
+
+
+def test_a_confined_process_is_the_first_that_the_kernel_kills_for_memory():
+    done = confined({"read": prefixes(), "write": [], "gpu": False}, "/bin/cat", "/proc/self/oom_score_adj")
+    assert done.stdout == "1000\n", done.stderr
+
+
+def test_whether_this_machine_confines_is_tried_for_real(monkeypatch):
+    assert confine.probe() == ""
+    monkeypatch.setattr(confine.os, "uname", lambda: type("Uname", (), {"machine": "riscv64"}))
+    assert "riscv64" in confine.probe()
+
+
+def test_what_is_hidden_in_a_visible_folder_stays_hidden(tmp_path):
+    home = tmp_path / "python"
+    for name in ("lib/torch", "share/corpus", "share/doc"):
+        (home / name).mkdir(parents=True)
+    (home / "share" / "link").symlink_to(home / "share" / "corpus")
+    shown = _without(str(home), [home / "share" / "corpus", tmp_path / "elsewhere"])
+    assert shown == [str(home / "lib"), str(home / "share" / "doc")]
+
+
 @pytest.mark.parametrize(("arch", "column"), confine._ARCHES.values(), ids=list(confine._ARCHES))
-@pytest.mark.parametrize("gpu", [True, False])
-def test_every_jump_of_the_filter_stays_inside_it(arch, column, gpu):
+@pytest.mark.parametrize(("gpu", "own_pid"), [(True, 0), (False, 0), (False, 77)])
+def test_every_jump_of_the_filter_stays_inside_it(arch, column, gpu, own_pid):
     import struct
 
-    program = confine.filter_program(arch, column, gpu=gpu)
+    program = confine.filter_program(arch, column, gpu=gpu, own_pid=own_pid)
     code = list(struct.iter_unpack("HBBI", program))
     assert len(code) < 4096, "the kernel's limit"
     for index, (what, yes, no, _) in enumerate(code):
@@ -130,7 +184,7 @@ def test_every_jump_of_the_filter_stays_inside_it(arch, column, gpu):
 
 
 def test_where_the_kernel_cannot_confine_it_says_so_and_starts_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(confine.platform, "machine", lambda: "riscv64")
+    monkeypatch.setattr(confine.os, "uname", lambda: type("Uname", (), {"machine": "riscv64"}))
     with pytest.raises(confine.Unconfined, match="riscv64"):
         confine._seccomp(ctypes.CDLL(None), gpu=False, own_pid=0)
     assert os.getpid() > 0

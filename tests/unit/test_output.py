@@ -59,6 +59,15 @@ def test_a_long_log_keeps_head_and_tail_and_says_what_is_missing(tmp_path):
     assert LOG_HEAD_BYTES < len(text) <= LOG_HEAD_BYTES + LOG_TAIL_BYTES + 60
 
 
+def test_a_line_that_arrives_in_parts_while_the_head_fills_keeps_its_place(tmp_path):
+    log = OutputLog(tmp_path / "output.log")
+    text = b"".join(b"line %06d %s\n" % (number, b"x" * 1000) for number in range(3_000))
+    for start in range(0, len(text), 65_537):
+        log.feed(text[start : start + 65_537])
+    log.finish()
+    assert (tmp_path / "output.log").read_bytes() == text
+
+
 def test_a_cut_never_splits_a_character(tmp_path):
     log = OutputLog(tmp_path / "output.log")
     for _ in range(30):
