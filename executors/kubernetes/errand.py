@@ -117,7 +117,7 @@ class Errand:
             events = [one for one in (await self._cluster.list("events")).items if names.job_of(one) == self._name]
             seen = classify("r0.1", job, pod, events, cancelled_by_us=False, deleted=deleted)
             if seen.phase == "ended":
-                await self._read_to_the_end()
+                await self._read_to_the_end(pod)
                 return Told(seen, _last_word(pod))
             self._lose_patience(seen, time.monotonic(), begun_s)
             if (words := seen.reason or seen.phase) != said:
@@ -155,7 +155,10 @@ class Errand:
             async for _, line in self._cluster.follow_log(pod):
                 on_line(sentence(line))
 
-    async def _read_to_the_end(self) -> None:
+    async def _read_to_the_end(self, pod: Json | None) -> None:
+        """What came since the last look, of a pod that was over before it could be followed all of it."""
+        if self._reading is None and self._on_line is not None and pod is not None:
+            self._reading = asyncio.ensure_future(self._read(str(pod["metadata"]["name"]), self._on_line))
         if self._reading is not None:
             await asyncio.wait({self._reading}, timeout=_LAST_LINES_S)
 

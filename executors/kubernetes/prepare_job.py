@@ -12,6 +12,7 @@ from core.executor import ExecutorError
 from executors.kubernetes import manifest
 from executors.kubernetes.client import Cluster, KubeError
 from executors.kubernetes.errand import Errand, Patience, Stuck, errand_spec, unique
+from executors.kubernetes.nodes import own_tolerations
 from executors.kubernetes.settings import KubeSettings
 from executors.output import sentence
 
@@ -35,7 +36,8 @@ def made():
             print(line, end="", flush=True)
             last.append(line)
     if process.returncode:
-        end({"error": "".join(last).strip()[-1500:] or "exit code " + str(process.returncode)}, 1)
+        words = [line.strip() for line in last if line.strip()]
+        end({"error": words[-1][-500:] if words else "exit code " + str(process.returncode)}, 1)
     for name in sorted(os.listdir(new), key=lambda name: name == "meta.json"):  # what makes it whole comes last
         os.replace(new / name, data / name)
     new.rmdir()
@@ -66,7 +68,9 @@ def prepare_job(settings: KubeSettings, name: str, words: Sequence[str]) -> Json
     """
     if not settings.data.startswith("pvc:"):
         raise ExecutorError(f"the data is {settings.data}: an image is filled when it is built; prepare fills claims")
-    plain = msgspec.structs.replace(settings, gpu_resource="", queue="")
+    # Nodes with GPUs may be all that there are: their taints are tolerated, though no GPU is asked for.
+    gpus = [one for one in own_tolerations(settings) if one["effect"] == "NoSchedule"]
+    plain = msgspec.structs.replace(settings, gpu_resource="", queue="", tolerations=[*gpus, *settings.tolerations])
     body = manifest.job(
         errand_spec(LONGEST_S), name, plain,
         product="", sample=None, avoid_nodes=(), inputs={}, code="none", wall_s=LONGEST_S,
@@ -118,7 +122,7 @@ async def fill(
     if isinstance(meta, dict) and meta.get("sha256"):
         return meta
     if isinstance(meta, dict) and meta.get("error"):
-        raise ExecutorError(f"prepare.py failed in the cluster: {sentence(str(meta['error'])[-300:])}")
+        raise ExecutorError(f"prepare.py failed in the cluster: {sentence(str(meta['error']))}")
     raise ExecutorError(f"the corpus could not be made: {told.seen.reason or 'its pod left no word'}")
 
 
