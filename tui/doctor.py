@@ -24,7 +24,7 @@ from core.target import TargetError, locate_target
 from tui.cli import UserError
 
 if TYPE_CHECKING:
-    from executors.kubernetes.examine import Check
+    from executors.kubernetes.checks import Check
     from executors.kubernetes.settings import KubeSettings
 
 _FREE_MB = 1024

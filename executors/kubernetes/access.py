@@ -14,6 +14,8 @@ from core.executor import ExecutorError
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _DEFAULT: Final = "~/.kube/config"
+NAMESPACE: Final = "autoresearch"
+"""What deploy/base creates: where nobody names a namespace, neither a person nor the context."""
 
 Json = dict[str, Any]
 
@@ -104,7 +106,7 @@ def _in_cluster(namespace: str) -> Access:
         own = (SERVICE_ACCOUNT / "namespace").read_text().strip()
     except OSError:
         own = ""
-    return Access({}, "", namespace or own or "default", "the pod's service account")
+    return Access({}, "", namespace or own or NAMESPACE, "the pod's service account")
 
 
 def _merge(config: Json, path: Path) -> None:
@@ -154,7 +156,7 @@ def _choose(config: Json, paths: list[Path], context: str | None, namespace: str
     found = Access(
         config,
         wanted,
-        namespace or str(inner.get("namespace") or "default"),
+        namespace or str(inner.get("namespace") or NAMESPACE),
         source,
         tuple(str(path.absolute()) for path in paths),
     )

@@ -60,8 +60,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "limitranges": Kind("", "v1", "LimitRange"),
     "persistentvolumeclaims": Kind("", "v1", "PersistentVolumeClaim"),
     "priorityclasses": Kind("scheduling.k8s.io", "v1", "PriorityClass", namespaced=False),
-    "localqueues": Kind("kueue.x-k8s.io", "v1beta1", "LocalQueue"),
-    "workloads": Kind("kueue.x-k8s.io", "v1beta1", "Workload"),
+    "localqueues": Kind("kueue.x-k8s.io", "v1beta2", "LocalQueue"),
+    "workloads": Kind("kueue.x-k8s.io", "v1beta2", "Workload"),
 }
 
 
@@ -145,9 +145,9 @@ class Cluster:
             headers, data = await self._asked("POST", self._path(kind), query, body)
         return Created(_object(data), _warnings(headers.getall("Warning", [])))
 
-    async def get(self, kind: str, name: str) -> Json:
-        """GET an object."""
-        return _object((await self._asked("GET", self._path(kind, name)))[1])
+    async def get(self, kind: str, name: str, *, version: str = "") -> Json:
+        """GET an object, of another version of its group where one is named."""
+        return _object((await self._asked("GET", self._path(kind, name, version=version)))[1])
 
     async def replace(self, kind: str, body: Json) -> Json:
         """PUT an object."""
@@ -259,9 +259,17 @@ class Cluster:
         """The server's version, such as v1.36.2."""
         return str(_object((await self._asked("GET", "/version"))[1]).get("gitVersion") or "")
 
-    async def api_groups(self) -> set[str]:
-        """Names of the API groups that the server has."""
-        return {str(group.get("name")) for group in _object((await self._asked("GET", "/apis"))[1]).get("groups") or ()}
+    async def api_versions(self, group: str) -> tuple[str, ...]:
+        """The versions of an API group that the server has, the one it prefers first; none: it has no such group."""
+        try:
+            found = _object((await self._asked("GET", f"/apis/{quote(group, safe='')}"))[1])
+        except KubeError as error:
+            if error.status == 404:
+                return ()
+            raise
+        first = str((found.get("preferredVersion") or {}).get("version") or "")
+        others = [str(one.get("version")) for one in found.get("versions") or ()]
+        return tuple(dict.fromkeys(version for version in (first, *others) if version))
 
     async def post_raw(self, path: str, body: Json) -> None:
         """POST to a path of a simulated server's own."""
@@ -295,9 +303,10 @@ class Cluster:
             await asyncio.sleep(asked_s + random.uniform(0.0, bound_s))  # noqa: S311  jitter is no secret
             bound_s = min(_LONGEST_PAUSE_S, bound_s * 2)
 
-    def _path(self, kind: str, name: str = "", *, all_namespaces: bool = False) -> str:
+    def _path(self, kind: str, name: str = "", *, version: str = "", all_namespaces: bool = False) -> str:
         known = KINDS[kind]
-        base = f"/apis/{known.group}/{known.version}" if known.group else f"/api/{known.version}"
+        version = version or known.version
+        base = f"/apis/{known.group}/{version}" if known.group else f"/api/{version}"
         place = f"/namespaces/{quote(self.namespace, safe='')}" if known.namespaced and not all_namespaces else ""
         return f"{base}{place}/{kind}" + (f"/{quote(name, safe='')}" if name else "")
 

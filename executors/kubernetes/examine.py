@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
-from core.executor import AttemptSpec, ExecutorError
-from executors.kubernetes import manifest, names
+from core.executor import ExecutorError
 from executors.kubernetes.access import Access
-from executors.kubernetes.classify import classify
+from executors.kubernetes.canary import canaries, canary_job
+from executors.kubernetes.checks import Check
 from executors.kubernetes.client import Cluster, KubeError
-from executors.kubernetes.janitor import persist
+from executors.kubernetes.errand import unique
 from executors.kubernetes.link import OLDEST
 from executors.kubernetes.nodes import NodeDevices, devices
 from executors.kubernetes.quantity import number
 from executors.kubernetes.settings import KubeSettings
+from executors.output import sentence
 
-CANARY_S: Final = 180.0
 SKEW_S: Final = 30.0
+IMAGE_VOLUMES: Final = (1, 35)
+"""Since then images can be mounted as volumes with no feature gate (1.31 to 1.34 need ImageVolume)."""
 NEEDED: Final = (
     *(("jobs", verb, "batch") for verb in ("create", "get", "list", "watch", "delete")),
     *(("pods", verb, "") for verb in ("get", "list", "watch", "delete")),
@@ -31,43 +33,25 @@ NEEDED: Final = (
 )
 """(resource, verb, group) that a session cannot do without."""
 WANTED: Final = (
-    ("nodes", "list", ""),
-    ("nodes", "watch", ""),
+    *(("nodes", verb, "") for verb in ("get", "list", "watch")),
     ("resourcequotas", "list", ""),
     ("persistentvolumeclaims", "get", ""),
     ("priorityclasses", "get", "scheduling.k8s.io"),
 )
-_CANARY: Final = """
-import json, os, sys
-found = {"python": sys.version.split()[0]}
-try:
-    import torch
-    found["torch"] = torch.__version__
-    found["gpus"] = torch.cuda.device_count()
-    found["gpu"] = torch.cuda.get_device_name(0) if found["gpus"] else ""
-except Exception as error:
-    found["error"] = f"{type(error).__name__}: {error}"[:200]
-try:
-    found["corpus"] = json.load(open("/data/meta.json"))["sha256"]
-except Exception as error:
-    found["data"] = f"{type(error).__name__}: {error}"[:200]
-import ctypes
-found["landlock"] = ctypes.CDLL(None).syscall(444, None, 0, 1)
-message = json.dumps({"ar": 1, "attempt": "r0.1", "outcome": "ok", "val_bpb": 1.0, "tier": "unconfined",
-    "confinement": "none", "found": found})
-open("/dev/termination-log", "w").write(message)
-"""
+"""The same of what it does better with."""
+_LOSS: Final = {
+    "nodes": "the screen shows no nodes, and --gpus has to say what there is",
+    "resourcequotas": "a quota shows only when a pod is refused",
+    "persistentvolumeclaims": "a missing corpus shows only in the first pod",
+    "priorityclasses": "a missing priority class shows only in the first pod",
+}
+_CLUSTER_WIDE: Final = ("nodes", "priorityclasses")
+_APPLY: Final = "kubectl apply -k deploy/base"
+_KUEUE: Final = "kueue.x-k8s.io"
+_MOST_NODES: Final = 5
+_ADVICE: Final = re.compile(r"(?:: |; )(?=(?:name|mend|choose|install|log in|bring|use|try|ask)\b)")
 
 Json = dict[str, Any]
-
-
-class Check(NamedTuple):
-    """One row: what was looked at, what was found, and what to do about it."""
-
-    verdict: Literal["ok", "warn", "fail"]
-    what: str
-    found: str
-    fix: str = ""
 
 
 async def examine(settings: KubeSettings, *, canary: bool) -> AsyncIterator[Check]:
@@ -76,12 +60,13 @@ async def examine(settings: KubeSettings, *, canary: bool) -> AsyncIterator[Chec
         access = Access.resolve(settings.kubeconfig, settings.context, settings.namespace)
         yield Check("ok", "kubeconfig", f"{access.source}, context {access.context or '(in the cluster)'}")
     except ExecutorError as error:
-        yield _failed("kubeconfig", str(error))
+        yield _failed("kubeconfig", str(error), "name another with --kubeconfig, or a --context of it")
         return
     try:
         cluster = await Cluster.connect(access)
     except ExecutorError as error:
-        yield _failed("server", str(error))
+        context = f" --context {access.context}" if access.context else ""
+        yield _failed("server", str(error), f"`kubectl version{context}` has to answer too: see address, VPN, proxy")
         return
     try:
         async for check in _Examination(cluster, settings).run(canary=canary):
@@ -96,33 +81,40 @@ class _Examination:
     def __init__(self, cluster: Cluster, settings: KubeSettings) -> None:
         self._cluster, self._settings = cluster, settings
         self._nodes: list[NodeDevices] = []
-        self._failed = False
+        self._version: tuple[int, ...] = ()
 
     async def run(self, *, canary: bool) -> AsyncIterator[Check]:
-        checks: tuple[Callable[[], AsyncIterator[Check]], ...] = (
-            self._server, self._namespace, self._rights, self._devices, self._quota, self._data, self._priority,
-            self._queue, self._dry_run,
-        )  # fmt: skip
-        for one in checks:
-            async for check in one():
-                self._failed = self._failed or check.verdict == "fail"
-                yield check
+        checks: dict[str, Callable[[], AsyncIterator[Check]]] = {
+            "server": self._server, "namespace": self._namespace, "rights": self._rights, "devices": self._devices,
+            "quota": self._quota, "data": self._data, "priority": self._priority, "queue": self._queue,
+            "job": self._dry_run,
+        }  # fmt: skip
+        failed = False
+        for what, one in checks.items():
+            try:
+                async for check in one():
+                    failed = failed or check.verdict == "fail"
+                    yield check
+            except KubeError as error:
+                failed = True
+                yield _failed(what, f"the API does not go along: {error}", "run doctor again; see the server's health")
         if not canary:
             yield Check("warn", "canary", "not run", "without --no-canary a pod per product is really started")
-        elif self._failed:
-            yield Check("warn", "canary", "not run: what failed above comes first")
+        elif failed:
+            yield Check("warn", "canary", "not run", "what failed above comes first")
         else:
-            async for check in self._canaries():
+            async for check in canaries(self._cluster, self._settings, self._nodes):
                 yield check
 
     async def _server(self) -> AsyncIterator[Check]:
         text = await self._cluster.version()
-        found = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
-        skew_s = self._cluster.skew_s or 0.0
-        if found < OLDEST:
-            yield Check("fail", "server", f"Kubernetes {text}", f"it has to be {OLDEST[0]}.{OLDEST[1]} or newer")
+        self._version = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+        if self._version < OLDEST:
+            fix = f"it has to be {OLDEST[0]}.{OLDEST[1]} or newer: older Jobs do not say why their pods ended"
+            yield Check("fail", "server", f"Kubernetes {text or 'of no version'}", fix)
         else:
             yield Check("ok", "server", f"Kubernetes {text}")
+        skew_s = self._cluster.skew_s or 0.0
         if abs(skew_s) > SKEW_S:
             fix = "set this machine's clock (NTP); runs work, but times in the cluster's own records look odd"
             yield Check("warn", "clock", f"the server's clock is {skew_s:+.0f} s off ours", fix)
@@ -133,128 +125,138 @@ class _Examination:
             await self._cluster.get("namespaces", name)
         except KubeError as error:
             if error.status == 404:
-                yield Check(
-                    "fail", "namespace", f"there is no namespace {name}", "kubectl apply -k deploy/base, or --namespace"
-                )
+                yield Check("fail", "namespace", f"there is no namespace {name}", f"{_APPLY}, or --namespace")
                 return
             if error.status != 403:  # not to be allowed to look says nothing
-                yield Check("warn", "namespace", f"{name}: {error}")
-                return
+                raise
         yield Check("ok", "namespace", name)
 
     async def _rights(self) -> AsyncIterator[Check]:
         """One row for all that is allowed, one for each thing that is not."""
-
-        async def review(resource: str, verb: str, group: str) -> bool:
-            name, _, sub = resource.partition("/")
-            namespaced = resource not in ("nodes", "priorityclasses")
-            return (await self._cluster.review(verb, name, group=group, subresource=sub, namespaced=namespaced)).allowed
-
         try:
-            allowed = await asyncio.gather(*(review(*one) for one in (*NEEDED, *WANTED)))
+            allowed = await asyncio.gather(*(self._may(*one) for one in (*NEEDED, *WANTED)))
         except KubeError as error:
-            yield Check("warn", "rights", f"they cannot be looked up: {error}")
+            fix = "the rows below try what they need themselves"
+            yield Check("warn", "rights", f"they cannot be looked up: {error}", fix)
             return
         answers = dict(zip((*NEEDED, *WANTED), allowed, strict=True))
         missing = [one for one in NEEDED if not answers[one]]
+        fix = f"{_APPLY}, and use the account autoresearch-engine or bind its Role to yours"
         for resource, verb, group in missing:
             full = f"{resource}.{group}" if group else resource
-            yield Check(
-                "fail", "rights", f"may not {verb} {full} in {self._cluster.namespace}", "kubectl apply -k deploy/base"
-            )
+            yield Check("fail", "rights", f"may not {verb} {full} in {self._cluster.namespace}", fix)
         if not missing:
             yield Check("ok", "rights", f"all {len(NEEDED)} that a session needs")
+        lost: dict[str, list[str]] = {}
         for resource, verb, _ in (one for one in WANTED if not answers[one]):
-            yield Check(
-                "warn",
-                "rights",
-                f"may not {verb} {resource}: {_LOSS[resource]}",
-                "deploy/base/nodes.yaml, deploy/base/rbac.yaml",
-            )
+            lost.setdefault(resource, []).append(verb)
+        for resource, verbs in lost.items():
+            where = "nodes.yaml" if resource in _CLUSTER_WIDE else "rbac.yaml"
+            text = f"may not {', '.join(verbs)} {resource}: {_LOSS[resource]}"
+            yield Check("warn", "rights", text, f"deploy/base/{where}")
+
+    async def _may(self, resource: str, verb: str, group: str) -> bool:
+        name, _, sub = resource.partition("/")
+        namespaced = resource not in _CLUSTER_WIDE
+        return (await self._cluster.review(verb, name, group=group, subresource=sub, namespaced=namespaced)).allowed
 
     async def _devices(self) -> AsyncIterator[Check]:
         try:
             nodes = (await self._cluster.list("nodes")).items
         except KubeError as error:
-            yield Check(
-                "warn", "devices", f"nodes cannot be seen: {error}", "name them with --gpus, such as 8xH100-80GB"
-            )
+            if error.status != 403:
+                raise
+            fix = "name them with --gpus, such as 8xH100-80GB, or apply deploy/base/nodes.yaml"
+            yield Check("warn", "devices", f"nodes cannot be seen: {sentence(str(error))}", fix)
             return
-        found, refused = devices(nodes, self._settings)
-        self._nodes = found
-        for refusal in refused[:5]:
-            yield Check("warn", "devices", refusal.reason)
-        for node in [node for node in found if not node.usable][:5]:
-            yield Check("warn", "devices", node.why_not)
-        usable = [node for node in found if node.usable]
+        self._nodes, refused = devices(nodes, self._settings)
+        for reason in _some([refusal.reason for refusal in refused]):
+            yield Check("warn", "devices", reason)
+        for reason in _some([node.why_not for node in self._nodes if not node.usable]):
+            yield Check("warn", "devices", reason)
+        usable = [node for node in self._nodes if node.usable]
         if not usable:
-            what = self._settings.gpu_resource or "CPU"
-            fix = "install the NVIDIA device plugin and GPU feature discovery, or see the rows above"
-            yield Check("fail", "devices", f"none of {len(nodes)} nodes offers {what}", fix)
+            what = self._settings.gpu_resource or "CPUs"
+            fix = "install the NVIDIA device plugin and GPU feature discovery, and see the rows above, if there are any"
+            yield Check("fail", "devices", f"none of {len(nodes)} nodes offers {what} to our runs", fix)
             return
-        counts: dict[str, int] = {}
+        counts: Counter[str] = Counter()
         for node in usable:
-            counts[f"{node.cls} ({node.product})" if node.product else node.cls] = (
-                counts.get(f"{node.cls} ({node.product})" if node.product else node.cls, 0) + node.count
-            )
+            counts[f"{node.cls} ({node.product})" if node.product else node.cls] += node.count
         words = ", ".join(f"{count} {name}" for name, count in counts.items())
-        yield Check("ok", "devices", f"{words}, on {len(usable)} nodes")
-        if any(not node.product for node in usable) and self._settings.gpu_resource:
-            fix = "install GPU feature discovery: without the label different products would be compared as one"
-            yield Check("warn", "devices", f"some nodes have no label {self._settings.product_label}", fix)
+        yield Check("ok", "devices", f"{words}, on {len(usable)} node{'s' if len(usable) > 1 else ''}")
+        if self._settings.gpu_resource and not any(node.product for node in usable):
+            fix = "install GPU feature discovery: different products would be compared as if they were one"
+            yield Check("warn", "devices", f"no node has the label {self._settings.product_label}", fix)
 
     async def _quota(self) -> AsyncIterator[Check]:
         try:
             quotas = (await self._cluster.list("resourcequotas")).items
-        except KubeError:
+        except KubeError as error:
+            if error.status != 403:
+                raise
             return
+        kinds = [f"requests.{self._settings.gpu_resource}"] if self._settings.gpu_resource else []
+        kinds += ["pods", *(f"{prefix}{kind}" for prefix in ("", "count/") for kind in ("jobs.batch", "configmaps"))]
         for quota in quotas:
+            used = (quota.get("status") or {}).get("used") or {}
             for key, limit in ((quota.get("spec") or {}).get("hard") or {}).items():
-                if key not in (
-                    f"requests.{self._settings.gpu_resource}",
-                    "count/jobs.batch",
-                    "count/configmaps",
-                    "pods",
-                ):
-                    continue
-                used = ((quota.get("status") or {}).get("used") or {}).get(key, "0")
-                left = number(limit) - number(used)
-                verdict: Literal["ok", "fail"] = "fail" if number(limit) == 0 else "ok"
-                fix = "ask the namespace's administrator for some" if verdict == "fail" else ""
-                yield Check(verdict, "quota", f"{quota['metadata']['name']}: {key} {limit}, {left:g} left", fix)
+                if key in kinds:
+                    yield _quota_row(str(quota["metadata"]["name"]), key, number(limit), number(used.get(key, "0")))
 
     async def _data(self) -> AsyncIterator[Check]:
         what, _, where = self._settings.data.partition(":")
         if what == "image":
-            yield Check(
-                "ok", "data", f"the image {where}, mounted as a volume (Kubernetes 1.36, or 1.33 with its gate)"
-            )
+            if self._version and self._version < IMAGE_VOLUMES:
+                fix = "the server's and the nodes' feature gate ImageVolume, or a claim: --data pvc:NAME"
+                yield Check("warn", "data", f"Kubernetes before {IMAGE_VOLUMES[0]}.{IMAGE_VOLUMES[1]}", fix)
+            else:
+                yield Check("ok", "data", f"the image {where}, mounted as a volume")
             return
         name = where.partition("/")[0]
         try:
             claim = await self._cluster.get("persistentvolumeclaims", name)
         except KubeError as error:
             if error.status == 404:
-                fix = "kubectl apply -k deploy/base, then prepare --kubernetes; or name another with --data"
+                fix = f"{_APPLY}, then prepare --kubernetes; or name another with --data"
                 yield Check("fail", "data", f"there is no claim {name} in {self._cluster.namespace}", fix)
+            elif error.status == 403:
+                yield Check("warn", "data", f"the claim {name} cannot be looked at", "deploy/base/rbac.yaml")
             else:
-                yield Check("warn", "data", f"the claim {name} cannot be looked at: {error}")
+                raise
             return
+        yield await self._claim(name, claim)
+
+    async def _claim(self, name: str, claim: Json) -> Check:
+        """What a claim's state means."""
         phase = (claim.get("status") or {}).get("phase")
-        modes = ", ".join((claim.get("spec") or {}).get("accessModes") or ())
+        modes = list(
+            (claim.get("status") or {}).get("accessModes") or (claim.get("spec") or {}).get("accessModes") or ()
+        )
         if phase == "Lost":
-            yield Check(
-                "fail", "data", f"the claim {name} has lost its volume", "make it anew, then prepare --kubernetes"
+            return Check("fail", "data", f"the claim {name} has lost its volume", "make it anew, then prepare it again")
+        if phase != "Bound":
+            reason, words = await self._last_event("PersistentVolumeClaim", name)
+            if reason == "WaitForFirstConsumer":
+                fix = "prepare --kubernetes is that pod"
+                return Check("warn", "data", f"the claim {name} gets its volume with its first pod", fix)
+            fix = "set storageClassName and accessModes of deploy/base/data.yaml to what the cluster has"
+            return Check("fail", "data", f"the claim {name} has no volume: {words or phase}", fix)
+        if not any(mode.endswith("Many") for mode in modes):
+            fix = "fine on one node; for more take a storage class with ReadWriteMany or ReadOnlyMany"
+            return Check(
+                "warn", "data", f"the claim {name} is {', '.join(modes)}: one node at a time can mount it", fix
             )
-        elif phase != "Bound":
-            yield Check(
-                "warn", "data", f"the claim {name} is {phase}", "it may be bound by its first pod; else see its events"
-            )
-        elif "ReadWriteOnce" in modes and "Many" not in modes:
-            fix = "runs can use one node only: take a storage class with ReadWriteMany or ReadOnlyMany"
-            yield Check("warn", "data", f"the claim {name} is {modes}", fix)
-        else:
-            yield Check("ok", "data", f"the claim {name}, {modes}")
+        return Check("ok", "data", f"the claim {name}, {', '.join(modes)}")
+
+    async def _last_event(self, kind: str, name: str) -> tuple[str, str]:
+        """Reason and words of the last event about an object; both empty where there is none."""
+        events = []
+        with contextlib.suppress(KubeError):
+            fields = f"involvedObject.kind={kind},involvedObject.name={name}"
+            events = (await self._cluster.list("events", fields=fields)).items
+        events.sort(key=lambda event: str(event.get("lastTimestamp") or event["metadata"].get("creationTimestamp")))
+        return (str(events[-1].get("reason")), sentence(str(events[-1].get("message")))) if events else ("", "")
 
     async def _priority(self) -> AsyncIterator[Check]:
         name = self._settings.priority_class
@@ -265,182 +267,74 @@ class _Examination:
             yield Check("ok", "priority", name)
         except KubeError as error:
             if error.status == 404:
-                fix = "kubectl apply -k deploy/base, or set priority_class to one of yours (empty: none)"
+                fix = f"{_APPLY}, or set priority_class to one of yours (empty: none)"
                 yield Check("fail", "priority", f"there is no priority class {name}: every pod would be refused", fix)
+            elif error.status != 403:  # its absence of rights has a row already
+                raise
 
     async def _queue(self) -> AsyncIterator[Check]:
         name = self._settings.queue
         if not name:
             return
+        versions = await self._cluster.api_versions(_KUEUE)
+        if not versions:
+            fix = "install Kueue, or leave --queue away: the label would mean nothing"
+            yield Check("fail", "queue", "Kueue is not installed in this cluster", fix)
+            return
         try:
-            await self._cluster.get("localqueues", name)
+            await self._cluster.get("localqueues", name, version=versions[0])
             yield Check("ok", "queue", f"Kueue queue {name}")
         except KubeError as error:
             if error.status == 404:
                 fix = "kubectl apply -k deploy/kueue, or name a LocalQueue of this namespace with --queue"
                 yield Check("fail", "queue", f"there is no queue {name} in {self._cluster.namespace}", fix)
+            elif error.status == 403:
+                yield Check("warn", "queue", f"{name} cannot be looked at", "deploy/base/rbac.yaml")
             else:
-                yield Check("warn", "queue", f"{name} cannot be looked at: {error}")
+                raise
 
     async def _dry_run(self) -> AsyncIterator[Check]:
         """Have the server look at the very Job that a run would be."""
+        product = next((node for node in self._nodes if node.usable), None)
         try:
-            created = await self._cluster.create(
-                "jobs", self._job(self._settings.image, "", None, name="dry"), dry_run=True
-            )
-        except KubeError as error:
-            yield Check(
-                "fail",
-                "job",
-                f"the server refuses our Jobs: {error}",
-                "see --overlay, --cluster and the server's policies",
-            )
-            return
+            body = canary_job(self._settings, product.product if product else "", product, unique("dry"))
+            created = await self._cluster.create("jobs", body, dry_run=True)
         except ExecutorError as error:
             yield Check("fail", "job", str(error), "mend the overlay")
             return
+        except KubeError as error:
+            if error.transient:
+                raise
+            fix = "see what --overlay and --cluster add to it, and the policies of the server"
+            yield Check("fail", "job", f"the server refuses our Jobs: {sentence(str(error))}", fix)
+            return
         for warning in created.warnings:
-            fix = (
-                "the namespace's PodSecurity would refuse every pod: see the overlay"
-                if "PodSecurity" in warning
-                else ""
-            )
-            yield Check("fail" if "PodSecurity" in warning else "warn", "job", warning, fix)
+            if "PodSecurity" in warning:
+                fix = "take out of --overlay what the namespace's PodSecurity forbids: it would refuse every pod"
+                yield Check("fail", "job", sentence(warning), fix)
+            else:
+                yield Check("warn", "job", sentence(warning))
         if not created.warnings:
             yield Check("ok", "job", "the server takes our Jobs (dry run, strict)")
 
-    # -- canaries
 
-    async def _canaries(self) -> AsyncIterator[Check]:
-        """Really start a pod for each product: what only a real pod can show."""
-        first: dict[str, NodeDevices | None] = {node.product: node for node in reversed(self._nodes) if node.usable}
-        first = first or {"": None}
-        for product, node in first.items():
-            async for check in self._canary(product, node):
-                yield check
-
-    async def _canary(self, product: str, node: NodeDevices | None) -> AsyncIterator[Check]:
-        what = f"canary {node.cls if node is not None else product}".strip()
-        body = self._job(
-            self._settings.image,
-            product,
-            node,
-            name=re.sub(r"[^a-z0-9]+", "-", product.lower()).strip("-")[:20] or "any",
-        )
-        try:
-            job = (await self._cluster.create("jobs", body)).object
-        except KubeError as error:
-            yield Check("fail", what, f"its Job is refused: {error}")
-            return
-        try:
-            pod, words = await self._end_of(job)
-        finally:
-            with contextlib.suppress(KubeError):
-                await asyncio.shield(
-                    persist(lambda: self._cluster.delete("jobs", job["metadata"]["name"], uid=job["metadata"]["uid"]))
-                )
-        if pod is None:
-            yield Check("fail", what, words, "see the events of the namespace: kubectl get events")
-            return
-        for check in _findings(what, pod, self._settings, has_gpu=bool(self._settings.gpu_resource)):
-            yield check
-
-    async def _end_of(self, job: Json) -> tuple[Json | None, str]:
-        """What the canary's pod found, or why it did not get there."""
-        name, until_s, words = job["metadata"]["name"], time.monotonic() + CANARY_S, "its pod was not made"
-        while time.monotonic() < until_s:
-            pods = (await self._cluster.list("pods", labels=f"job-name={name}")).items
-            events = [one for one in (await self._cluster.list("events")).items if names.job_of(one) == name]
-            seen = classify("r0.1", job, pods[0] if pods else None, events, cancelled_by_us=False)
-            words = seen.reason or words
-            if seen.phase == "ended":
-                found = (seen.result or {}).get("found")
-                return (found if isinstance(found, dict) else None), words or "it left no word"
-            if seen.hold and seen.hold != "image":
-                return None, words
-            await asyncio.sleep(0.5)
-        return None, f"it did not end within {CANARY_S:g} s: {words}"
-
-    def _job(self, image: str, product: str, node: NodeDevices | None, *, name: str) -> Json:
-        """The Job of a run, but for what it runs and reads. Raises ExecutorError."""
-        spec = AttemptSpec("r0", "r0.1", "", "", "canary", "", 0, 10.0, 0.0)
-        session = f"canary-{name}-{int(time.time())}"
-        body = manifest.job(
-            spec,
-            session,
-            self._settings,
-            product=product,
-            sample=node,
-            avoid_nodes=(),
-            inputs={},
-            code="none",
-            wall_s=10.0,
-        )
-        pod = body["spec"]["template"]["spec"]
-        container = pod["containers"][0]
-        container |= {"image": image, "command": [self._settings.python, "-c", _CANARY], "workingDir": "/tmp"}  # noqa: S108
-        gone = ("code", "attempt")
-        container["volumeMounts"] = [one for one in container["volumeMounts"] if one["name"] not in gone]
-        pod["volumes"] = [one for one in pod["volumes"] if one["name"] not in gone]
-        pod["activeDeadlineSeconds"] = int(CANARY_S)
-        body["spec"]["ttlSecondsAfterFinished"] = 60
-        return body
+def _quota_row(name: str, key: str, limit: float, used: float) -> Check:
+    """What one bound of a quota means for a session."""
+    found = f"{name}: {key} {limit:g}, {max(0.0, limit - used):g} left"
+    if limit <= 0:
+        return Check("fail", "quota", found, "ask the namespace's administrator for some")
+    if used >= limit:
+        return Check("warn", "quota", found, "runs wait until something ends: see kubectl get jobs,pods")
+    return Check("ok", "quota", found)
 
 
-_LOSS: Final = {
-    "nodes": "the screen shows no nodes, and --gpus has to say what there is",
-    "resourcequotas": "quotas are met only when a pod is refused",
-    "persistentvolumeclaims": "a missing corpus shows only in the first pod",
-    "priorityclasses": "a missing priority class shows only in the first pod",
-}
+def _some(reasons: list[str]) -> list[str]:
+    """The first few of many."""
+    more = len(reasons) - _MOST_NODES
+    return reasons[:_MOST_NODES] + ([f"and {more} more nodes like these"] if more > 0 else [])
 
 
-def _findings(what: str, found: Json, settings: KubeSettings, *, has_gpu: bool) -> list[Check]:
-    """What a canary saw, row by row."""
-    rows: list[Check] = []
-    if found.get("error"):
-        rows.append(
-            Check(
-                "fail",
-                what,
-                f"torch does not start in the image: {found['error']}",
-                f"use an image with torch, not {settings.image}",
-            )
-        )
-    elif has_gpu and not found.get("gpus"):
-        rows.append(
-            Check(
-                "fail",
-                what,
-                f"torch {found.get('torch')} sees no GPU",
-                "set runtime_class: nvidia, or an image with CUDA",
-            )
-        )
-    else:
-        gpu = f" on {found['gpu']}" if found.get("gpu") else ""
-        rows.append(Check("ok", what, f"Python {found.get('python')}, torch {found.get('torch')}{gpu}"))
-    if found.get("data"):
-        rows.append(
-            Check(
-                "fail",
-                what,
-                f"the corpus is not readable in the pod ({found['data']})",
-                "autoresearch-tui prepare --kubernetes",
-            )
-        )
-    if int(found.get("landlock") or 0) <= 0:
-        rows.append(
-            Check(
-                "warn",
-                what,
-                "no Landlock in the pod: scores will be marked `unconfined`",
-                "nodes with Linux 5.13 and containerd 1.6 or newer",
-            )
-        )
-    return rows
-
-
-def _failed(what: str, sentence: str) -> Check:
-    """A failed row from a sentence that ends with what to do."""
-    found, mark, fix = sentence.rpartition(": ")
-    return Check("fail", what, found or sentence, fix if mark else "")
+def _failed(what: str, told: str, fix: str) -> Check:
+    """A failed row; where the sentence itself says what to do, that is the fix."""
+    parts = _ADVICE.split(told, maxsplit=1)
+    return Check("fail", what, parts[0], parts[1] if len(parts) > 1 else fix)

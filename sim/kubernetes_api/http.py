@@ -50,7 +50,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "persistentvolumeclaims": Kind("", "v1", "PersistentVolumeClaim"),
     "leases": Kind("coordination.k8s.io", "v1", "Lease"),
     "priorityclasses": Kind("scheduling.k8s.io", "v1", "PriorityClass", namespaced=False),
-    "localqueues": Kind("kueue.x-k8s.io", "v1beta1", "LocalQueue"),
+    "localqueues": Kind("kueue.x-k8s.io", "v1beta2", "LocalQueue"),
 }
 
 
@@ -195,6 +195,9 @@ class Api:
         if path == "/apis":
             groups = sorted({(kind.group, kind.version) for kind in KINDS.values() if kind.group})
             return _json({"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(*one) for one in groups]})
+        for group, version in {(kind.group, kind.version) for kind in KINDS.values() if kind.group}:
+            if path == f"/apis/{group}":
+                return _json({"kind": "APIGroup", "apiVersion": "v1", **_group(group, version)})
         if path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" and request.method == "POST":
             return _json(_review(msgspec.json.decode(await request.read()), user), 201)
         resources = [

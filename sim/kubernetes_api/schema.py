@@ -210,5 +210,5 @@ def _check_config(name: str, obj: Json) -> None:
         raise Refused(
             400, "BadRequest", "json: cannot unmarshal object into Go struct field ConfigMap.data of type string"
         )
-    if sum(len(key.encode()) + len(value.encode()) for key, value in data.items()) > _MOST_CONFIG_BYTES:
+    if sum(len(value.encode()) for value in data.values()) > _MOST_CONFIG_BYTES:
         raise invalid("ConfigMap", name, "[]", f"Too long: may not be more than {_MOST_CONFIG_BYTES} bytes")

@@ -46,7 +46,7 @@ def test_the_corpus_is_whole_left_alone_afterwards_and_made_anew_when_asked(prep
     assert json.loads((data / "meta.json").read_bytes())["sha256"] == told["sha256"]
     assert sorted(path.name for path in data.iterdir()) == ["meta.json", "token_bytes.bin", "train.bin", "val.bin"]
     (text / "60.txt").write_text("one more\n")
-    assert prepare("--source", str(text)) == (told, 0)
+    assert prepare("--source", str(text)) == ({**told, "was_there": True}, 0)
     again, code = prepare("--again", "--source", str(text))
     assert (code, again["documents"]) == (0, 61)
     assert again["sha256"] != told["sha256"]

@@ -78,7 +78,7 @@ def test_several_files_are_one_and_the_first_to_name_something_counts(tmp_path, 
     monkeypatch.setenv("KUBECONFIG", f"{one}:{two}")
     assert Access.resolve().context == "x"
     found = Access.resolve(context="y")
-    assert (found.user["token"], found.cluster["server"], found.namespace) == ("u2", "https://x", "default")
+    assert (found.user["token"], found.cluster["server"], found.namespace) == ("u2", "https://x", "autoresearch")
     assert found.cluster["certificate-authority"] == str(tmp_path / "a" / "ca")
 
 

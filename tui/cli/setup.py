@@ -62,13 +62,14 @@ def doctor(train_python: str | None, kubernetes: bool, canary: bool, as_json: bo
 
     settings = settings_of(asked, wanted=kubernetes)
     rows = []
+    width = 12 if settings is None else 18
     for row in examine(train_python) if settings is None else examine_cluster(settings, canary=canary):
         rows.append(row)
         if as_json:
             continue
-        click.echo(f"{row.verdict:<5} {row.what:<12} {row.found}")
+        click.echo(f"{row.verdict:<5} {row.what:<{width}} {row.found}")
         if row.fix:
-            click.echo(f"{'':<18} → {row.fix}")
+            click.echo(f"{'':<{width + 6}} → {row.fix}")
     if as_json:
         print_json([msgspec.to_builtins(row) for row in rows])
     return 1 if any(row.verdict == "fail" for row in rows) else 0
@@ -97,6 +98,8 @@ def _prepare_there(settings: KubeSettings, sources: tuple[str, ...], vocab_size:
             await cluster.close()
 
     meta = asyncio.run(work())
+    if meta.get("was_there"):
+        click.echo("there is a corpus already, which is left as it is (--again makes it anew)")
     click.echo(
         f"{settings.data}: {meta['train_tokens']:,} training and {meta['val_tokens']:,} validation tokens, vocabulary "
         f"{meta['vocab_size']}, sha256 {str(meta['sha256'])[:12]}"
