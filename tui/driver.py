@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import IO, Any, Final
 
+from textual import events
 from textual.app import App
 from textual.drivers.linux_driver import LinuxDriver
+from textual.geometry import Size
 
 from tui.terminal import current
 
@@ -93,6 +96,18 @@ class TerminalDriver(LinuxDriver):
         assert self._file is not None
         self.outlet = Outlet(self._file, self._leave)
         self._file = self.outlet  # type: ignore[assignment]  # all that the writer needs of a file
+
+    def start_application_mode(self) -> None:
+        """Take the terminal over, and from then on follow its size."""
+        super().start_application_mode()  # type: ignore[no-untyped-call]  # Textual has no type for it
+        # Textual reads the size in its signal handler. Of two signals in quick succession the second is handled in the
+        # middle of the first, whose older size is then posted last and stays. The event loop handles one at a time.
+        self._loop.add_signal_handler(signal.SIGWINCH, self._post_size)
+
+    def _post_size(self) -> None:
+        if not self._in_band_window_resize:
+            size = Size(*self._get_terminal_size())
+            self._app.post_message(events.Resize(size, size))
 
     def _leave(self) -> None:
         if not self._loop.is_closed():
